@@ -1,0 +1,94 @@
+# Run "make help" for the list of targets.
+
+SHELL       := bash
+.SHELLFLAGS := -eu -o pipefail -c
+# "check" has an order: the clean tree is looked at last.
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+GO          ?= go
+# Tools are pinned here, not in go.mod: they are no part of what is built.
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+BENCHSTAT   := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
+
+COUNT       ?= 6
+BENCH       ?= .
+FUZZTIME    ?= 30s
+SOAK        ?= 1h
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+.PHONY: build
+build: ## build ./perdure
+	$(GO) build -o perdure .
+
+.PHONY: test
+test: ## the fast tests: offline, unprivileged, no tool but Go
+	$(GO) test ./...
+
+.PHONY: slow
+slow: ## all tests, the long ones too
+	$(GO) test -tags slow -timeout 40m ./...
+
+.PHONY: check
+check: fmt vet lint deps tidy race clean-tree ## all that must be green before a commit; stage your changes first
+	@echo "check: ok"
+
+.PHONY: fmt
+fmt: ## gofmt would change nothing
+	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi
+
+.PHONY: vet
+vet: ## go vet, with and without the slow tests
+	$(GO) vet ./...
+	$(GO) vet -tags slow ./...
+
+.PHONY: lint
+lint: ## staticcheck, pinned; settings in staticcheck.conf
+	$(GO) run $(STATICCHECK) -tags slow ./...
+
+.PHONY: deps
+deps: ## import table, dependencies and the shape of the tree
+	$(GO) test -count=1 -run '^TestTree' .
+
+.PHONY: tidy
+tidy: ## go.mod and go.sum are as "go mod tidy" would leave them
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+
+.PHONY: race
+race: ## the fast tests under the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+
+.PHONY: clean-tree
+clean-tree: ## nothing unstaged, nothing untracked
+	@git diff --exit-code
+	@files=$$(git ls-files --others --exclude-standard); if [ -n "$$files" ]; then echo "neither tracked nor ignored:"; echo "$$files"; exit 1; fi
+
+.PHONY: bench
+bench: ## benchmarks into bench.txt; BENCH=regexp, COUNT=6
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -timeout 0 ./... | tee bench.txt
+
+.PHONY: benchstat
+benchstat: ## compare two runs: make benchstat OLD=bench-old.txt NEW=bench.txt
+	$(GO) run $(BENCHSTAT) $(OLD) $(NEW)
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME=30s
+	@for pkg in $$($(GO) list ./...); do \
+	  list=$$($(GO) test -list '^Fuzz' "$$pkg"); \
+	  for target in $$(grep '^Fuzz' <<<"$$list" || true); do \
+	    echo "== $$pkg $$target"; \
+	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$pkg"; \
+	  done; \
+	done
+
+.PHONY: soak
+soak: ## the soak tests for SOAK=1h
+	PERDURE_SOAK=$(SOAK) $(GO) test -tags slow -count=1 -timeout 0 -v -run '^TestSoak' ./...
+
+.PHONY: guests
+guests: ## rebuild the guest programs of testdata/guests; installs compilers where it may
+	bash testdata/guests/build.sh

@@ -1,0 +1,179 @@
+package instrument
+
+import (
+	"fmt"
+	"math"
+
+	"perdure/runtime/internal/wasm"
+)
+
+// Value is one WebAssembly value: the bits of an i32, f32 (zero-extended), i64 or
+// f64 in Lo, those of a v128 in Lo and Hi (little end first).
+type Value struct {
+	Type   wasm.ValType
+	Lo, Hi uint64
+}
+
+// String formats the value as the text format would.
+func (v Value) String() string {
+	switch v.Type {
+	case wasm.I32:
+		return fmt.Sprintf("i32 %d", int32(v.Lo))
+	case wasm.I64:
+		return fmt.Sprintf("i64 %d", int64(v.Lo))
+	case wasm.F32:
+		return fmt.Sprintf("f32 %g", math.Float32frombits(uint32(v.Lo)))
+	case wasm.F64:
+		return fmt.Sprintf("f64 %g", math.Float64frombits(v.Lo))
+	case wasm.V128:
+		return fmt.Sprintf("v128 %#016x%016x", v.Hi, v.Lo)
+	}
+	return v.Type.String()
+}
+
+// Frame is one activation on a saved guest stack, in terms of the original
+// module.
+type Frame struct {
+	// Func is the index of the function in the original module.
+	Func uint32
+	// Offset is where in the original file the instruction begins: that of a
+	// loop instruction whose body is about to run, or of a call.
+	Offset uint32
+	// InCall says that the call at Offset has not returned: its operands are
+	// consumed and its results are still to come. Otherwise a call at Offset has
+	// returned and its results are on Stack.
+	InCall bool
+	// Locals are the parameters and locals. Those which no path can read any
+	// more are zero.
+	Locals []Value
+	// Stack is the operand stack of the function, bottom first.
+	Stack []Value
+}
+
+// Point identifies a place at which a frame can be resumed.
+type Point struct {
+	Func   uint32
+	Offset uint32
+	InCall bool
+}
+
+// Point returns the place of the frame.
+func (f *Frame) Point() Point { return Point{Func: f.Func, Offset: f.Offset, InCall: f.InCall} }
+
+// words returns the number of 64-bit words which a value of type t takes when
+// generated code hands it to the host.
+func words(t wasm.ValType) int {
+	if t == wasm.V128 {
+		return 2
+	}
+	return 1
+}
+
+// Site returns the function to which a site number belongs and the number of
+// words that its slow path pushes. It is an error when there is no such site.
+func (m *Meta) Site(site uint32) (funcIndex uint32, nWords int, err error) {
+	fn, s, err := m.site(site)
+	if err != nil {
+		return 0, 0, err
+	}
+	return fn.index, s.nWords(), nil
+}
+
+// Frame translates what the slow path of a site has pushed into a frame. inCall
+// says that the call at the site did not return; it is ignored for loops.
+func (m *Meta) Frame(site uint32, pushed []uint64, inCall bool) (*Frame, error) {
+	fn, s, err := m.site(site)
+	if err != nil {
+		return nil, err
+	}
+	if len(pushed) != s.nWords() {
+		return nil, fmt.Errorf("site %d of function %d pushed %d words, want %d", site, fn.index, len(pushed), s.nWords())
+	}
+	take := func(t wasm.ValType) Value {
+		v := Value{Type: t, Lo: pushed[0]}
+		if t == wasm.V128 {
+			v.Hi = pushed[1]
+		}
+		pushed = pushed[words(t):]
+		return v
+	}
+	f := &Frame{Func: fn.index, Offset: s.offset, InCall: inCall && s.kind == siteCall}
+	f.Locals = make([]Value, len(fn.locals))
+	for i, t := range fn.locals {
+		f.Locals[i].Type = t
+	}
+	for _, l := range s.live {
+		f.Locals[l] = take(fn.locals[l])
+	}
+	for _, t := range s.stack {
+		f.Stack = append(f.Stack, take(t))
+	}
+	if s.kind == siteCall && !f.InCall {
+		for _, t := range s.results {
+			f.Stack = append(f.Stack, take(t))
+		}
+	}
+	return f, nil
+}
+
+// Words returns the words which the cold code of the frame's point pops: its
+// ordinal in the resume module made for points, the live locals, the operand
+// stack. It fails when the frame does not fit the module.
+func (m *Meta) Words(f *Frame, points []Point) ([]uint64, error) {
+	fn, s, err := m.at(f.Point())
+	if err != nil {
+		return nil, err
+	}
+	ordinal := 0
+	for _, p := range normalPoints(points) {
+		if p.Func != f.Func {
+			continue
+		}
+		ordinal++
+		if p == f.Point() {
+			break
+		}
+	}
+	if ordinal == 0 {
+		return nil, fmt.Errorf("function %d: no cold code for offset %#x", f.Func, f.Offset)
+	}
+	want := append([]wasm.ValType(nil), s.stack...)
+	if s.kind == siteCall && !f.InCall {
+		want = append(want, s.results...)
+	}
+	if len(f.Locals) != len(fn.locals) || len(f.Stack) != len(want) {
+		return nil, fmt.Errorf("function %d at %#x: frame has %d locals and %d operands, want %d and %d",
+			f.Func, f.Offset, len(f.Locals), len(f.Stack), len(fn.locals), len(want))
+	}
+	out := []uint64{uint64(ordinal)}
+	put := func(v Value, t wasm.ValType, what string, i int) error {
+		if v.Type != t {
+			return fmt.Errorf("function %d at %#x: %s %d is %v, want %v", f.Func, f.Offset, what, i, v.Type, t)
+		}
+		out = append(out, v.Lo)
+		if t == wasm.V128 {
+			out = append(out, v.Hi)
+		}
+		return nil
+	}
+	for _, l := range s.live {
+		if err := put(f.Locals[l], fn.locals[l], "local", int(l)); err != nil {
+			return nil, err
+		}
+	}
+	for i, t := range want {
+		if err := put(f.Stack[i], t, "operand", i); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// CallResults returns how many results the call at a point has.
+func (m *Meta) CallResults(p Point) (int, error) {
+	_, s, err := m.at(p)
+	if err != nil {
+		return 0, err
+	}
+	return len(s.results), nil
+}

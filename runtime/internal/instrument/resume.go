@@ -1,0 +1,217 @@
+package instrument
+
+import (
+	"fmt"
+	"strconv"
+
+	"perdure/runtime/internal/wasm"
+)
+
+// HotModule is the module name under which a resume module imports from the hot one.
+const HotModule = "perdure:hot"
+
+// Resume generates the module that takes a saved stack up again: cold code for the
+// given points. The outermost frame is of function root. The module imports from
+// HotModule, HostModule and from where the original imports its functions.
+func (m *Meta) Resume(root uint32, points []Point) ([]byte, error) {
+	b := &resumeBuilder{meta: m, src: m.src, mod: &wasm.Module{}, typeByKey: map[string]uint32{}, rewind: map[string]uint32{}}
+	return b.build(root, normalPoints(points))
+}
+
+// resumeBuilder puts a resume module together. Its function indexes are: imports of the
+// original in their order, host functions, cold functions, functions that resume the
+// next frame, the root.
+type resumeBuilder struct {
+	meta      *Meta
+	src       *wasm.Module
+	mod       *wasm.Module
+	typeByKey map[string]uint32
+	nImports  uint32
+	layout    layout
+	cold      coldLayout
+	unwound   uint32
+	rewind    map[string]uint32 // by result types: index among rewinders
+	rewinders []wasm.Code
+	rewTypes  []uint32
+	nCold     int
+}
+
+func (b *resumeBuilder) typeIndex(t wasm.FuncType) uint32 {
+	k := t.Key()
+	if i, ok := b.typeByKey[k]; ok {
+		return i
+	}
+	i := uint32(len(b.mod.Types))
+	b.mod.Types = append(b.mod.Types, t)
+	b.typeByKey[k] = i
+	return i
+}
+
+func (b *resumeBuilder) imports() {
+	m, src := b.meta, b.src
+	b.mod.Types = append(b.mod.Types, src.Types...)
+	for i := range b.mod.Types {
+		if _, ok := b.typeByKey[b.mod.Types[i].Key()]; !ok {
+			b.typeByKey[b.mod.Types[i].Key()] = uint32(i)
+		}
+	}
+	for i := range src.Imports {
+		if src.Imports[i].Kind == wasm.ExternFunc {
+			b.mod.Imports = append(b.mod.Imports, src.Imports[i])
+			b.nImports++
+		}
+	}
+	host := func(name string, t wasm.FuncType) uint32 {
+		b.mod.Imports = append(b.mod.Imports, wasm.Import{Module: HostModule, Name: name, Kind: wasm.ExternFunc, TypeIndex: b.typeIndex(t)})
+		b.nImports++
+		return b.nImports - 1
+	}
+	l, c := &b.layout, &b.cold
+	l.push1 = host(HostPush1, wasm.FuncType{Params: i64s(1)})
+	l.push2 = host(HostPush2, wasm.FuncType{Params: i64s(2)})
+	l.push4 = host(HostPush4, wasm.FuncType{Params: i64s(4)})
+	l.push8 = host(HostPush8, wasm.FuncType{Params: i64s(8)})
+	l.frame = host(HostFrame, wasm.FuncType{Params: oneI32})
+	l.yield = host(HostYield, wasm.FuncType{Results: oneI32})
+	b.unwound = host(HostUnwound, wasm.FuncType{})
+	c.pop = host(HostPop, wasm.FuncType{Results: []wasm.ValType{wasm.I64}})
+	c.next = host(HostNext, wasm.FuncType{Results: oneI32})
+
+	hot := func(name string, im wasm.Import) {
+		im.Module, im.Name = HotModule, m.Prefix+name
+		b.mod.Imports = append(b.mod.Imports, im)
+	}
+	if src.NumMemories() > 0 {
+		hot(ExportMemory, wasm.Import{Kind: wasm.ExternMemory})
+	}
+	for i := 0; i < src.NumTables(); i++ {
+		hot("t"+strconv.Itoa(i), wasm.Import{Kind: wasm.ExternTable, Table: wasm.TableType{Elem: src.TableAt(uint32(i)).Elem}})
+	}
+	hot(ExportAll, wasm.Import{Kind: wasm.ExternTable, Table: wasm.TableType{Elem: wasm.FuncRef}})
+	c.all = uint32(src.NumTables())
+	c.frames = c.all + 1
+	for i := 0; i < src.NumGlobals(); i++ {
+		hot("g"+strconv.Itoa(i), wasm.Import{Kind: wasm.ExternGlobal, Global: src.GlobalAt(uint32(i))})
+	}
+	flag := wasm.GlobalType{Type: wasm.I32, Mutable: true}
+	hot(ExportState, wasm.Import{Kind: wasm.ExternGlobal, Global: flag})
+	hot(ExportSoft, wasm.Import{Kind: wasm.ExternGlobal, Global: flag})
+	l.state = uint32(src.NumGlobals())
+	l.soft = l.state + 1
+
+	l.funcs = func(i uint32) uint32 { return i } // only imported functions are called directly
+	l.cold = c
+	c.types = b.typeIndex
+	c.helper = map[Helper]int32{}
+	for i, h := range m.Helpers {
+		c.helper[h] = int32(src.NumFuncs() + i)
+	}
+	c.rewinds = b.rewinder
+}
+
+// rewinder returns the function that resumes the next inner frame, or takes the results
+// of the innermost call from the host, for calls with the given results.
+func (b *resumeBuilder) rewinder(results []wasm.ValType) uint32 {
+	t := wasm.FuncType{Results: results}
+	k := t.Key()
+	i, ok := b.rewind[k]
+	if !ok {
+		i = uint32(len(b.rewinders))
+		b.rewind[k] = i
+		typ := b.typeIndex(t)
+		e := &emitter{fn: &function{}, meta: b.meta, out: &b.layout}
+		next := e.newLocal(wasm.I32)
+		var values []uint32
+		for _, r := range results {
+			values = append(values, e.newLocal(r))
+		}
+		e.opX(wasm.OpCall, b.cold.next)
+		e.opX(wasm.OpLocalTee, next)
+		e.i32Const(-1)
+		e.op(wasm.OpI32Eq)
+		e.block(wasm.OpIf, b.cold.resultBlock(results))
+		for j, r := range results {
+			e.popWord(values[j], r)
+		}
+		for _, v := range values {
+			e.opX(wasm.OpLocalGet, v)
+		}
+		e.op(wasm.OpElse)
+		e.opX(wasm.OpLocalGet, next)
+		e.opX(wasm.OpCallIndirect, typ)
+		e.buf = wasm.AppendUleb(e.buf, uint64(b.cold.frames))
+		e.end()
+		e.op(wasm.OpEnd)
+		b.rewinders = append(b.rewinders, wasm.Code{Locals: e.localRuns(0), Body: e.buf})
+		b.rewTypes = append(b.rewTypes, typ)
+	}
+	return b.nImports + uint32(b.nCold) + i
+}
+
+func (b *resumeBuilder) build(root uint32, points []Point) ([]byte, error) {
+	b.imports()
+	type group struct {
+		f      uint32
+		points []Point
+	}
+	var groups []group
+	for _, p := range points {
+		if n := len(groups); n == 0 || groups[n-1].f != p.Func {
+			groups = append(groups, group{f: p.Func})
+		}
+		g := &groups[len(groups)-1]
+		g.points = append(g.points, p)
+	}
+	if len(groups) == 0 {
+		return nil, fmt.Errorf("nothing to resume")
+	}
+	b.nCold = len(groups)
+	entries := make([]uint32, len(groups))
+	for i, g := range groups {
+		plan, err := b.meta.plan(g.points)
+		if err != nil {
+			return nil, err
+		}
+		fn, err := b.meta.function(g.f)
+		if err != nil {
+			return nil, err
+		}
+		e := &emitter{meta: b.meta, out: &b.layout}
+		e.reset(fn, b.meta.SiteBase[int(g.f)-b.src.NumImportedFuncs()])
+		e.resume = plan
+		e.function()
+		b.mod.Funcs = append(b.mod.Funcs, b.typeIndex(wasm.FuncType{Results: fn.typ.Results}))
+		b.mod.Codes = append(b.mod.Codes, wasm.Code{Locals: e.localRuns(0), Body: e.buf})
+		entries[i] = b.nImports + uint32(i)
+	}
+	t, err := b.src.FuncType(root)
+	if err != nil {
+		return nil, err
+	}
+	rewind := b.rewinder(t.Results)
+	b.mod.Funcs = append(b.mod.Funcs, b.rewTypes...)
+	b.mod.Codes = append(b.mod.Codes, b.rewinders...)
+	b.mod.Funcs = append(b.mod.Funcs, b.typeIndex(wasm.FuncType{Results: t.Results}))
+	b.mod.Codes = append(b.mod.Codes, wasm.Code{Body: body(opX(wasm.OpCall, rewind), opX(wasm.OpGlobalGet, b.layout.state),
+		ifBlock(wasm.BlockType{}), opX(wasm.OpCall, b.unwound), op(wasm.OpEnd))})
+	b.mod.Exports = []wasm.Export{{Name: ExportResume, Kind: wasm.ExternFunc, Index: b.nImports + uint32(len(b.mod.Funcs)-1)}}
+	b.mod.Tables = []wasm.TableType{{Elem: wasm.FuncRef, Limits: wasm.Limits{Min: uint64(len(entries))}}}
+	b.mod.Elems = []wasm.Elem{{Mode: wasm.Active, Table: b.cold.frames, Type: wasm.FuncRef,
+		Offset: wasm.ConstOf(wasm.Instr{Op: wasm.OpI32Const}), Funcs: entries}}
+	return b.mod.Encode(), nil
+}
+
+// Entry returns what HostNext answers for a frame, in the resume module of the points.
+func Entry(points []Point, funcIndex uint32) int32 {
+	i, last := int32(-1), int64(-1)
+	for _, p := range normalPoints(points) {
+		if int64(p.Func) != last {
+			i++
+			last = int64(p.Func)
+		}
+		if p.Func == funcIndex {
+			return i
+		}
+	}
+	return -1
+}
