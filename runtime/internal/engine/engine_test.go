@@ -96,7 +96,8 @@ func plainKernel(t testing.TB, src []byte, m *wasm.Module) (call func(name strin
 // and calls, each time goes on in a fresh instance, and wants the result of the
 // uninterrupted run.
 func TestKernelsStopAnywhere(t *testing.T) {
-	src, _ := os.ReadFile("/tmp/kernels.wasm"); _ = guests.Bytes
+	src, _ := os.ReadFile("/tmp/kernels.wasm")
+	_ = guests.Bytes
 	mod, err := wasm.Decode(src)
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package instrument
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -82,6 +83,7 @@ type function struct {
 	nodes   []node
 	ctls    []ctl
 	sites   []site
+	sets    []uint64 // by control instruction: the locals that it changes, see changed
 	targets []uint32 // of all br_table; a node's are targets[x:y]
 }
 
@@ -123,6 +125,7 @@ func (a *analyzer) read(fn *function) error {
 	}
 	fn.locals = append([]wasm.ValType(nil), a.typer.Locals()...)
 
+	nWords := (len(fn.locals) + 63) / 64
 	nValues := 0
 	open := []int32{} // enclosing control instructions
 	dead := -1        // ≥ 0: in dead code, so many nested blocks deep
@@ -189,6 +192,14 @@ func (a *analyzer) read(fn *function) error {
 			fn.ctls = append(fn.ctls, c)
 			open = append(open, n.ctl)
 			nValues += len(c.outer)
+			if len(fn.ctls)*nWords > maxLabelWords {
+				return errors.New("too many locals and blocks")
+			}
+			fn.sets = append(fn.sets, make([]uint64, nWords)...)
+		case wasm.OpLocalSet, wasm.OpLocalTee:
+			if parent >= 0 {
+				fn.sets[int(parent)*nWords+int(in.X/64)] |= 1 << (in.X % 64)
+			}
 		case wasm.OpElse:
 			n.ctl = parent
 			fn.ctls[parent].elseSite = int32(len(fn.sites))
@@ -197,6 +208,9 @@ func (a *analyzer) read(fn *function) error {
 			if parent >= 0 {
 				fn.ctls[parent].lastSite = int32(len(fn.sites))
 				open = open[:len(open)-1]
+				if up := fn.ctls[parent].parent; up >= 0 {
+					or(fn.sets[int(up)*nWords:int(up+1)*nWords], fn.sets[int(parent)*nWords:int(parent+1)*nWords])
+				}
 			}
 		case wasm.OpCall, wasm.OpCallIndirect:
 			if a.instrumented(fn.index) && a.meta.suspends(&in) {
@@ -235,6 +249,13 @@ func (a *analyzer) read(fn *function) error {
 		fn.nodes = append(fn.nodes, n)
 	}
 	return nil
+}
+
+// changed tells whether a control instruction sets a local.
+func (fn *function) changed(c *ctl, local uint32) bool {
+	nWords := (len(fn.locals) + 63) / 64
+	i := int(fn.nodes[fn.sites[c.firstSite].node].ctl) // a loop is its own first site
+	return fn.sets[i*nWords+int(local/64)]&(1<<(local%64)) != 0
 }
 
 func (a *analyzer) instrumented(index uint32) bool {

@@ -21,10 +21,9 @@ type emitter struct {
 	out      *layout
 	siteBase uint32
 	buf      []byte
-	depth    int     // labels open in the emitted code, without the function's own
-	labels   []int   // by open original control instruction: depth at which its label stands
-	open     []int32 // its control instruction
-	slow     int     // depth of the slow path of the first call site
+	depth    int   // labels open in the emitted code, without the function's own
+	labels   []int // by open original control instruction: depth at which its label stands
+	slow     int   // depth of the slow path of the first call site
 	spills   []uint32
 	extra    []wasm.ValType // locals that were added
 	resume   *coldPlan      // what can be resumed here; nil in hot code
@@ -32,7 +31,7 @@ type emitter struct {
 
 func (e *emitter) reset(fn *function, siteBase uint32) {
 	e.fn, e.siteBase, e.depth, e.resume = fn, siteBase, 0, nil
-	e.buf, e.labels, e.open, e.extra = e.buf[:0], e.labels[:0], e.open[:0], e.extra[:0]
+	e.buf, e.labels, e.extra = e.buf[:0], e.labels[:0], e.extra[:0]
 	clear(e.spills)
 }
 
@@ -362,7 +361,6 @@ func (e *emitter) enter(n *node) {
 		e.copy(n)
 		e.depth++
 		e.labels = append(e.labels, e.depth)
-		e.open = append(e.open, n.ctl)
 		return
 	}
 	nOuter := int(c.base) - inside
@@ -384,16 +382,12 @@ func (e *emitter) enter(n *node) {
 		e.pop(inside, c.outer)
 		e.unpop(int(c.base), c.outer[nOuter:]) // parameters and condition
 	}
-	e.block(c.op, block)
-	e.labels = append(e.labels, e.depth)
-	e.open = append(e.open, n.ctl)
 	if c.op == wasm.OpLoop {
-		e.pop(int(c.base), c.params)
-		e.sequence(n.ctl, c.firstSite, c.lastSite)
-		e.poll(n.site)
-		e.unpop(int(c.base), c.params)
+		e.openLoop(n)
 		return
 	}
+	e.block(c.op, block)
+	e.labels = append(e.labels, e.depth)
 	last := c.lastSite
 	if c.elseSite >= 0 {
 		last = c.elseSite
@@ -421,9 +415,12 @@ func (e *emitter) leave(n *node) {
 		e.op(wasm.OpElse)
 		e.unpop(int(c.base), c.params)
 	}
-	e.end()
+	if c.op == wasm.OpLoop && c.hasSite() {
+		e.closeLoop(c)
+	} else {
+		e.end()
+	}
 	e.labels = e.labels[:len(e.labels)-1]
-	e.open = e.open[:len(e.open)-1]
 	if inside := e.parentBase(c); c.hasSite() && int(c.base) > inside {
 		e.pop(int(c.base), c.results)
 		e.unpop(inside, c.outer[:int(c.base)-inside])
@@ -438,26 +435,104 @@ func (e *emitter) parentBase(c *ctl) int {
 	return int(e.fn.ctls[c.parent].base)
 }
 
-// poll emits the test at a loop header. The way through it must be the one that the
-// compiler's register allocator sees first: a merge behind the call of yield would
-// make every iteration pay for that call.
-func (e *emitter) poll(siteIndex int32) {
+// openLoop emits the start of a loop, with the test at its header:
+//
+//	loop
+//	  block exit
+//	    block slow
+//	      global.get soft, br_if slow
+//	      the loop's body                  until here openLoop
+//	      br exit                          from here closeLoop
+//	    end slow
+//	    call yield, when it is 0 go on with the loop
+//	    save, return
+//	  end exit
+//	end
+//
+// The way through the test is thus straight and meets no other: were there a merge
+// behind the call of yield, the engine's register allocator would make every iteration
+// pay for that call. For the same reason the slow path gives locals that the loop
+// changes a new value, which is the same, before it calls: else they would count as live
+// across the call, and a local of a loop for which that is so is stored in every
+// iteration (wazero 1.12.0, backend/regalloc, scheduleSpill).
+func (e *emitter) openLoop(n *node) {
+	c := &e.fn.ctls[n.ctl]
+	e.block(wasm.OpLoop, c.block)
+	e.labels = append(e.labels, e.depth)
+	e.pop(int(c.base), c.params)
+	exit := wasm.BlockType{}
+	if len(c.results) == 1 {
+		exit = wasm.BlockType{Kind: wasm.BlockValue, Value: c.results[0]}
+	}
+	e.block(wasm.OpBlock, exit)
 	e.block(wasm.OpBlock, wasm.BlockType{})
+	slow := e.depth
+	e.sequence(n.ctl, c.firstSite, c.lastSite)
 	e.opX(wasm.OpGlobalGet, e.out.soft)
-	e.op(wasm.OpI32Eqz)
-	e.opX(wasm.OpBrIf, 0)
-	e.opX(wasm.OpCall, e.out.yield)
-	e.block(wasm.OpIf, wasm.BlockType{})
-	e.save(int(siteIndex))
-	e.end()
-	c := &e.fn.ctls[e.fn.sites[siteIndex].ctl]
-	e.unpop(int(c.base), c.params)
-	e.opX(wasm.OpBr, e.to(e.labels[len(e.labels)-1]))
-	e.end()
+	e.opX(wasm.OpBrIf, e.to(slow))
 	if e.meta.EveryLoop {
 		e.i32Const(1)
 		e.opX(wasm.OpGlobalSet, e.out.soft)
 	}
+	e.unpop(int(c.base), c.params)
+}
+
+// closeLoop emits the rest of what openLoop shows.
+func (e *emitter) closeLoop(c *ctl) {
+	loop := e.labels[len(e.labels)-1]
+	if len(c.results) > 1 {
+		e.pop(int(c.base), c.results) // the exit block has no type for so many
+	}
+	e.opX(wasm.OpBr, e.to(loop+1))
+	e.end()
+	for _, l := range e.fn.sites[c.firstSite].live {
+		if e.fn.changed(c, l) {
+			e.renew(l, e.fn.locals[l])
+		}
+	}
+	for i, t := range c.params {
+		e.renew(e.spill(int(c.base)+i, t), t)
+	}
+	e.opX(wasm.OpCall, e.out.yield)
+	if len(c.params) == 0 {
+		e.op(wasm.OpI32Eqz)
+		e.opX(wasm.OpBrIf, e.to(loop))
+		e.save(int(c.firstSite))
+	} else {
+		e.block(wasm.OpIf, wasm.BlockType{})
+		e.save(int(c.firstSite))
+		e.end()
+		e.unpop(int(c.base), c.params)
+		e.opX(wasm.OpBr, e.to(loop))
+	}
+	e.end()
+	if len(c.results) > 1 {
+		e.unpop(int(c.base), c.results)
+	}
+	e.end()
+}
+
+// renew sets a local to what it is, in a way that makes a new value of it.
+func (e *emitter) renew(local uint32, t wasm.ValType) {
+	e.opX(wasm.OpLocalGet, local)
+	switch t {
+	case wasm.I32:
+		e.i32Const(0)
+		e.op(wasm.OpI32Or)
+	case wasm.I64:
+		e.zero(t)
+		e.op(wasm.OpI64Or)
+	case wasm.F32:
+		e.op(wasm.OpI32ReinterpretF32)
+		e.op(wasm.OpF32ReinterpretI32)
+	case wasm.F64:
+		e.op(wasm.OpI64ReinterpretF64)
+		e.op(wasm.OpF64ReinterpretI64)
+	case wasm.V128:
+		e.opX(wasm.OpLocalGet, local)
+		e.op(wasm.OpV128Or)
+	}
+	e.opX(wasm.OpLocalSet, local)
 }
 
 // localRuns returns the declaration of the locals behind the first skip.
