@@ -1,6 +1,7 @@
 package instrument
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strconv"
 
@@ -214,4 +215,19 @@ func Entry(points []Point, funcIndex uint32) int32 {
 		}
 	}
 	return -1
+}
+
+// PointsKey returns a string that is the same for stacks which need the same cold code,
+// and only for those.
+func PointsKey(root uint32, points []Point) string {
+	b := binary.AppendUvarint(nil, uint64(root))
+	for _, p := range normalPoints(points) {
+		b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(p.Func)), uint64(p.Offset))
+		if p.InCall {
+			b = append(b, 1)
+		} else {
+			b = append(b, 0)
+		}
+	}
+	return string(b)
 }

@@ -1,0 +1,338 @@
+package runtime
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	goruntime "runtime"
+	"runtime/metrics"
+	"sync"
+	"time"
+
+	"perdure/memsnap"
+	"perdure/runtime/internal/engine"
+)
+
+// ErrEnded is the answer to a request for a generation of a guest that has ended.
+var ErrEnded = errors.New("the program has ended")
+
+// cutter decides when to cut, and makes the generations. Its loop is the only goroutine
+// beside the guest's; the two meet in the Cut hook.
+type cutter struct {
+	requests chan cutRequest
+	taken    chan *takenCut // from the hook
+	over     chan struct{}  // closed when the guest has returned
+	done     chan struct{}  // closed when the loop has
+	err      error          // of the last, suspending cut; read after done
+
+	// The loop's own, but for the time between a request to the engine and the answer
+	// on taken, when it is the hook's.
+	staging     staging
+	broken      error // why no generation can be made any more
+	idle        int   // cuts in a row between which the guest only waited
+	lastCalls   uint64
+	precompiler precompiler
+
+	mu     sync.Mutex
+	wanted *wantedCut // what the hook shall do; nil: nothing, go on
+
+	// The guest's goroutine only.
+	heap      []metrics.Sample
+	collected uint64 // bytes allocated until the last garbage collection
+	calls     uint64 // host calls that were carried out
+}
+
+type cutRequest struct {
+	suspend bool
+	answer  chan<- cutAnswer // nil if nobody waits
+}
+
+type cutAnswer struct {
+	info memsnap.Info
+	err  error
+}
+
+type wantedCut struct{ suspend bool }
+
+// takenCut is what the hook took.
+type takenCut struct {
+	data  generationData
+	image func() (*engine.Image, error)
+	state processState
+	waits bool   // the guest waits in a host call
+	timed bool   // which ends by itself after some time
+	calls uint64 // host calls that were carried out before
+	err   error
+}
+
+// generationData is all of a generation but the pages, which are in the staging.
+type generationData struct {
+	pages    uint64
+	pause    time.Duration
+	sections map[string][]byte
+}
+
+func (c *cutter) start(ctx context.Context, p *Process) {
+	c.requests = make(chan cutRequest)
+	c.taken = make(chan *takenCut)
+	c.over = make(chan struct{})
+	c.done = make(chan struct{})
+	c.heap = []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	go func() {
+		defer close(c.done)
+		c.loop(ctx, p)
+	}()
+}
+
+// stop waits for the loop after the guest has returned.
+func (c *cutter) stop() error {
+	close(c.over)
+	<-c.done
+	return c.err
+}
+
+// Snapshot takes a generation now and returns when it is durable. It fails with
+// ErrEnded when the guest ends first.
+func (p *Process) Snapshot(ctx context.Context) (memsnap.Info, error) {
+	answer := make(chan cutAnswer, 1)
+	select {
+	case p.cutter.requests <- cutRequest{answer: answer}:
+	case <-p.cutter.over:
+		return memsnap.Info{}, ErrEnded
+	case <-ctx.Done():
+		return memsnap.Info{}, ctx.Err()
+	}
+	select {
+	case a := <-answer:
+		return a.info, a.err
+	case <-ctx.Done():
+		return memsnap.Info{}, ctx.Err()
+	}
+}
+
+// loop takes generations at intervals and on request, until the guest has returned. A
+// cut begins only when the last one is durable.
+func (c *cutter) loop(ctx context.Context, p *Process) {
+	var timer *time.Timer
+	var tick <-chan time.Time
+	arm := func(after time.Duration) {
+		if p.opt.Every > 0 {
+			timer.Reset(max(after, time.Millisecond))
+		}
+	}
+	if p.opt.Every > 0 {
+		timer = time.NewTimer(p.opt.Every)
+		defer timer.Stop()
+		tick = timer.C
+	}
+	for {
+		var req cutRequest
+		select {
+		case <-c.over:
+			return
+		case <-ctx.Done():
+			req.suspend = true
+		case req = <-c.requests:
+		case <-tick:
+		}
+		began := time.Now()
+		info, err := c.one(p, req)
+		took := time.Since(began)
+		if req.answer != nil {
+			req.answer <- cutAnswer{info, err}
+		}
+		switch {
+		case errors.Is(err, ErrEnded):
+			return
+		case err != nil && req.suspend:
+			c.err = err
+		case err != nil:
+			p.event(CommitFailedEvent{err})
+		case info.Number != 0:
+			p.event(CommittedEvent{info})
+		}
+		if req.suspend {
+			return
+		}
+		arm(c.pauseBetween(&p.opt, took))
+	}
+}
+
+// one takes one generation. When it fails, memory is as dirty as before.
+func (c *cutter) one(p *Process, req cutRequest) (memsnap.Info, error) {
+	if c.broken != nil {
+		return memsnap.Info{}, c.broken
+	}
+	s := &c.staging
+	s.reset()
+	// Before the guest stops: copy what is dirty now. What it writes meanwhile is
+	// dirty again and is copied once more at the cut.
+	if err := p.mem.Collect(s.add); err != nil {
+		return memsnap.Info{}, err
+	}
+	taken, err := c.ask(p, req.suspend)
+	if err != nil {
+		c.undo(p)
+		return memsnap.Info{}, err
+	}
+	if taken.waits && len(s.runs) == 0 && taken.calls == c.lastCalls && p.base != 0 {
+		c.idle++
+	} else {
+		c.idle = 0
+	}
+	if c.idle > 0 && !taken.timed && !req.suspend && req.answer == nil {
+		return memsnap.Info{}, nil // the newest generation still is the process
+	}
+	info, err := c.finish(p, taken)
+	if err != nil {
+		c.undo(p)
+		return memsnap.Info{}, err
+	}
+	c.lastCalls = taken.calls
+	return info, nil
+}
+
+// pauseBetween is how long to wait after a cut that took so long. A guest that only waits
+// is cut less and less often: all that changes is how long it has waited.
+func (c *cutter) pauseBetween(o *Options, took time.Duration) time.Duration {
+	every := o.Every
+	if c.idle > 0 {
+		every = max(every, min(every<<min(c.idle, 10), idleEvery))
+	}
+	return max(every-took, time.Duration(float64(took)*(1/o.MaxShare-1)))
+}
+
+// undo makes the pages dirty again whose copies are thrown away.
+func (c *cutter) undo(p *Process) {
+	for _, r := range c.staging.runs {
+		if err := p.mem.MarkDirty(r.first, uint64(len(r.data)/memsnap.PageSize)); err != nil {
+			// Without the mark every later generation would be wrong: let there be none.
+			c.broken = fmt.Errorf("no more snapshots: pages cannot be marked as dirty: %w", err)
+			return
+		}
+	}
+}
+
+// ask makes the guest cut and waits for it.
+func (c *cutter) ask(p *Process, suspend bool) (*takenCut, error) {
+	c.mu.Lock()
+	c.wanted = &wantedCut{suspend: suspend}
+	c.mu.Unlock()
+	p.inst.Request()
+	p.wasi.Interrupt()
+	force := time.NewTimer(forceAfter)
+	defer force.Stop()
+	for {
+		select {
+		case t := <-c.taken:
+			return t, t.err
+		case <-c.over:
+			return nil, ErrEnded
+		case <-force.C:
+			p.inst.Force()
+		}
+	}
+}
+
+// cut is the engine's hook: it runs on the guest's goroutine while the guest stands
+// still.
+func (p *Process) cut(capture *engine.Capture) (goOn bool) {
+	c := &p.cutter
+	c.mu.Lock()
+	wanted := c.wanted
+	c.wanted = nil
+	c.mu.Unlock()
+	p.wasi.ClearInterrupt()
+	if wanted == nil {
+		return true
+	}
+	t := p.take(capture)
+	c.taken <- t
+	return !wanted.suspend
+}
+
+// take takes everything that must be of one instant.
+func (p *Process) take(capture *engine.Capture) *takenCut {
+	began := time.Now()
+	c := &p.cutter
+	t := &takenCut{state: p.state, calls: c.calls}
+	if pending, ok := p.wasi.Pending(); ok {
+		t.waits, t.timed = true, pending.Deadline >= 0
+	}
+	if t.err = p.mem.Collect(c.staging.add); t.err != nil {
+		return t
+	}
+	if t.image, t.err = capture.Raw(); t.err != nil {
+		return t
+	}
+	state, err := p.wasi.Save()
+	if err != nil {
+		t.err = err
+		return t
+	}
+	t.data.sections = map[string][]byte{sectionWASI: state}
+	t.data.pages = uint64(len(p.mem.Bytes())) / memsnap.PageSize
+	c.collectGarbage()
+	t.data.pause = time.Since(began)
+	return t
+}
+
+// collectGarbage runs the garbage collector if enough was allocated: the guest stands
+// still, so that nothing has to wait for it.
+func (c *cutter) collectGarbage() {
+	metrics.Read(c.heap)
+	if n := c.heap[0].Value.Uint64(); n-c.collected > collectAfter {
+		c.collected = n
+		goruntime.GC()
+	}
+}
+
+// finish makes the generation of what was taken, while the guest runs on.
+func (c *cutter) finish(p *Process, t *takenCut) (memsnap.Info, error) {
+	image, err := t.image()
+	if err != nil {
+		return memsnap.Info{}, err
+	}
+	t.data.sections[sectionStack] = engine.EncodeImage(image)
+	if t.data.sections[sectionProcess], err = json.Marshal(t.state); err != nil {
+		return memsnap.Info{}, err
+	}
+	info, err := p.commit(context.Background(), t.data)
+	if err == nil {
+		c.precompiler.run(p.program, image)
+	}
+	return info, err
+}
+
+// commit makes a generation of the staged pages and the sections.
+func (p *Process) commit(ctx context.Context, d generationData) (memsnap.Info, error) {
+	if err := p.cutter.staging.err; err != nil {
+		return memsnap.Info{}, err
+	}
+	w, err := p.store.Begin(p.base)
+	if err != nil {
+		return memsnap.Info{}, err
+	}
+	fail := func(err error) (memsnap.Info, error) { return memsnap.Info{}, errors.Join(err, w.Abort()) }
+	w.SetPages(d.pages)
+	w.SetPause(d.pause)
+	for _, r := range p.cutter.staging.runs {
+		if err := w.PutPages(r.first, r.data); err != nil {
+			return fail(err)
+		}
+	}
+	for name, b := range d.sections {
+		if err := w.PutSection(name, b); err != nil {
+			return fail(err)
+		}
+	}
+	info, err := w.Commit(ctx)
+	if err != nil {
+		return memsnap.Info{}, err
+	}
+	p.base = info.Number
+	return info, nil
+}
+
+var _ engine.Host = (*wasiCalls)(nil)

@@ -1,0 +1,70 @@
+package runtime
+
+import (
+	"fmt"
+	"time"
+
+	"perdure/memsnap"
+)
+
+// Event is something that happened to a process. Its String is a line for people.
+type Event interface{ String() string }
+
+// ProgressEvent tells how far long work is. Total is 0 when it is not known.
+type ProgressEvent struct {
+	What        string
+	Done, Total int
+}
+
+func (e ProgressEvent) String() string {
+	if e.Total == 0 {
+		return e.What
+	}
+	return fmt.Sprintf("%s: %d of %d", e.What, e.Done, e.Total)
+}
+
+// StartedEvent tells that the guest starts from the beginning.
+type StartedEvent struct{}
+
+func (StartedEvent) String() string { return "started" }
+
+// RestoredEvent tells which generation the guest goes on from.
+type RestoredEvent struct {
+	Generation memsnap.Info
+	Took       time.Duration // from Open to the guest's next instruction
+}
+
+func (e RestoredEvent) String() string {
+	return fmt.Sprintf("goes on from generation %d of %s", e.Generation.Number, e.Generation.Time.Local().Format("2006-01-02 15:04:05.000"))
+}
+
+// SkippedEvent tells that a generation could not be used and an older one is tried.
+type SkippedEvent struct {
+	Generation uint64
+	Err        error
+}
+
+func (e SkippedEvent) String() string {
+	return fmt.Sprintf("generation %d cannot be used, trying an older one: %v", e.Generation, e.Err)
+}
+
+// CommittedEvent tells that a generation is durable.
+type CommittedEvent struct{ Generation memsnap.Info }
+
+func (e CommittedEvent) String() string {
+	g := e.Generation
+	return fmt.Sprintf("generation %d: %d new pages, %d bytes, pause %v", g.Number, g.PagesNew, g.BytesStored, g.Pause.Round(time.Microsecond))
+}
+
+// CommitFailedEvent tells that a generation could not be made. The guest runs on, and
+// the next one carries everything.
+type CommitFailedEvent struct{ Err error }
+
+func (e CommitFailedEvent) String() string {
+	return fmt.Sprintf("snapshot failed, the program runs on and the next one is tried as usual: %v", e.Err)
+}
+
+// WarningEvent tells of something that did not come back as it was.
+type WarningEvent struct{ What string }
+
+func (e WarningEvent) String() string { return e.What }

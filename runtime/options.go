@@ -1,0 +1,81 @@
+package runtime
+
+import (
+	"errors"
+	"time"
+)
+
+// Options say what to run and how. Dir and CacheDir are required, and Program or Source
+// unless the process exists.
+type Options struct {
+	// Dir is the directory of this process: its lock, its program and its generations.
+	// It is made if missing, with mode 0700.
+	Dir string
+	// Name is what messages call the process.
+	Name string
+	// CacheDir keeps instrumented and compiled code, by program and version. Processes
+	// share it. Empty means none.
+	CacheDir string
+
+	// Program is the path of the module; Source, if not nil, its bytes.
+	Program string
+	Source  []byte
+
+	// Args are the arguments, the program's own name first. Args and Env are taken at
+	// the start of the guest's life and belong to its state from then on.
+	Args, Env []string
+	Preopens  []Preopen
+	Listeners []Listener
+
+	// Every is the time between the starts of two cuts; 0 means only on request and at
+	// the end. It stretches so that snapshots take at most MaxShare of the time.
+	Every time.Duration
+	// MaxShare is the part of the time that snapshots may take; 0 means a quarter.
+	MaxShare float64
+	// MemoryLimit bounds linear memory, in bytes; 0 means 4 GiB.
+	MemoryLimit uint64
+
+	// Events, if not nil, is told what happens. It is called from several goroutines, but
+	// not at once, and must not call the Process.
+	Events func(Event)
+}
+
+// Preopen is a directory that the guest is given.
+type Preopen struct {
+	Host     string
+	Guest    string
+	ReadOnly bool
+}
+
+// Listener is a listening socket that the guest is given: network tcp, tcp4, tcp6 or
+// unix, and an address as in package net.
+type Listener struct {
+	Network, Address string
+}
+
+const (
+	defaultShare = 0.25
+	// forceAfter is how long a cut waits for a suspend point from which the guest can go
+	// on in hot code.
+	forceAfter = 50 * time.Millisecond
+	// idleEvery is the time between cuts of a guest that does nothing but wait, once it
+	// has done so for a while.
+	idleEvery = 10 * time.Second
+	// collectAfter is how many bytes may be allocated between two garbage collections.
+	collectAfter = 48 << 20
+)
+
+func (o *Options) check() error {
+	switch {
+	case o.Dir == "":
+		return errors.New("no directory for the process")
+	case o.Every < 0:
+		return errors.New("the interval between snapshots is negative")
+	case o.MaxShare < 0 || o.MaxShare > 1:
+		return errors.New("the share of the time for snapshots is not between 0 and 1")
+	}
+	if o.MaxShare == 0 {
+		o.MaxShare = defaultShare
+	}
+	return nil
+}

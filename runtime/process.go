@@ -1,0 +1,464 @@
+package runtime
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+
+	"perdure/internal/durable"
+	"perdure/memsnap"
+	"perdure/runtime/internal/engine"
+	"perdure/runtime/internal/linmem"
+	"perdure/runtime/internal/wasi"
+	"perdure/runtime/internal/wasm"
+)
+
+// The files in a process's directory, beside the lock.
+const (
+	programFile    = "program.wasm"
+	generationsDir = "generations"
+)
+
+// Process is one persistent process. One goroutine calls Open, Run and Close; Snapshot
+// and Suspend may be called from others while Run is at work.
+type Process struct {
+	opt     Options
+	opened  time.Time
+	module  *wasm.Module
+	sum     string
+	lock    *os.File
+	store   *memsnap.Store
+	cache   wazero.CompilationCache
+	engine  *engine.Engine
+	program *engine.Program
+	mem     *linmem.Memory
+	kernel  *wasi.System
+	wasi    *wasi.Host
+	inst    *engine.Instance
+
+	// Fixed by Open, used by Run.
+	saved *savedProcess // to go on from; nil for a fresh start
+	base  uint64        // generation that memory is tracked against
+	state processState
+
+	cutter cutter
+	events sync.Mutex // held while opt.Events is called
+}
+
+// Result is how a run ended.
+type Result struct {
+	// Suspended says that the process was cut and can go on; else it has ended with
+	// ExitCode.
+	Suspended bool
+	ExitCode  uint32
+	// Generation is the newest one.
+	Generation uint64
+}
+
+// Open prepares a process to run: it goes on from its newest generation that verifies,
+// or starts anew if there is none or if it has ended. The errors *LockedError,
+// *RefusedError, *OtherProgramError and ErrNoProgram are those of the caller's making.
+func Open(ctx context.Context, o Options) (p *Process, err error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	p = &Process{opt: o, opened: time.Now()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.Close())
+		}
+	}()
+	src, err := p.findProgram()
+	if err != nil {
+		return nil, err
+	}
+	if p.module, err = decode(p.opt.programName(), src); err != nil {
+		return nil, err
+	}
+	if _, err := entry(p.module); err != nil {
+		return nil, &RefusedError{Program: p.opt.programName(), Err: err}
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	if p.lock, err = lock(o.Dir, o.Name); err != nil {
+		return nil, err
+	}
+	if p.store, err = memsnap.Open(filepath.Join(o.Dir, generationsDir), memsnap.Options{}); err != nil {
+		return nil, err
+	}
+	p.engine, p.cache = newEngine(ctx, o.CacheDir, p.memoryLimit(), p.event)
+	if p.program, err = load(ctx, p.engine, p.module, p.sum, o.CacheDir, p.opt.programName(), p.event); err != nil {
+		return nil, err
+	}
+	if p.kernel, err = wasi.OS(); err != nil {
+		return nil, err
+	}
+	if err := p.restoreNewest(ctx); err != nil {
+		return nil, err
+	}
+	if p.saved == nil {
+		if err := p.keepProgram(src); err != nil {
+			return nil, err
+		}
+		return p, p.fresh(ctx)
+	}
+	return p, nil
+}
+
+func (o *Options) programName() string {
+	if o.Program != "" {
+		return o.Program
+	}
+	return o.Name
+}
+
+func (p *Process) event(e Event) {
+	if p.opt.Events != nil {
+		p.events.Lock()
+		defer p.events.Unlock()
+		p.opt.Events(e)
+	}
+}
+
+// findProgram returns the program: the given one, or when its file is gone the copy that
+// the process keeps.
+func (p *Process) findProgram() ([]byte, error) {
+	kept := filepath.Join(p.opt.Dir, programFile)
+	src, err := p.opt.Source, error(nil)
+	if src == nil {
+		src, err = readProgram(p.opt.Program)
+	}
+	if errors.Is(err, ErrNoProgram) {
+		if b, kerr := os.ReadFile(kept); kerr == nil {
+			p.event(WarningEvent{fmt.Sprintf("%s is gone, going on with the copy that the process keeps", p.opt.Program)})
+			src, err = b, nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.sum = sumOf(src)
+	return src, nil
+}
+
+// keepProgram stores the program beside the generations, so that the process can be
+// restored, moved or examined though the file it came from is gone.
+func (p *Process) keepProgram(src []byte) error {
+	path := filepath.Join(p.opt.Dir, programFile)
+	if b, err := os.ReadFile(path); err == nil && sumOf(b) == p.sum {
+		return nil
+	}
+	return durable.WriteFile(durable.OS, path, src, 0o600)
+}
+
+func (p *Process) memoryLimit() uint64 {
+	if p.opt.MemoryLimit == 0 || p.opt.MemoryLimit > linmem.MaxLimit {
+		return linmem.MaxLimit
+	}
+	return p.opt.MemoryLimit / wasmPageSize * wasmPageSize
+}
+
+// restoreNewest goes on from the newest generation that can be used, and leaves saved nil
+// when there is none or when the process had ended.
+func (p *Process) restoreNewest(ctx context.Context) error {
+	limit := ^uint64(0)
+	for {
+		g, skipped, err := p.store.OpenNewestBelow(ctx, limit)
+		for _, s := range skipped {
+			p.event(SkippedEvent{Generation: s.Number, Err: s.Err})
+		}
+		if errors.Is(err, memsnap.ErrNotFound) && limit == ^uint64(0) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		err = p.restore(ctx, g)
+		if err == nil {
+			return nil
+		}
+		number := g.Info().Number
+		if cerr := g.Close(); cerr != nil {
+			return errors.Join(err, cerr)
+		}
+		if !damaged(err) {
+			return err
+		}
+		p.closeGuest()
+		p.event(SkippedEvent{Generation: number, Err: err})
+		limit = number
+	}
+}
+
+// restore prepares the guest from one generation.
+func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
+	saved, err := readGeneration(g)
+	if err != nil {
+		return err
+	}
+	if saved.state.Phase == phaseEnded {
+		return nil // starts anew
+	}
+	if saved.state.Program != p.sum {
+		return &OtherProgramError{Name: p.opt.Name, Have: saved.state.Program, Want: p.sum}
+	}
+	if err := p.instantiate(ctx); err != nil {
+		return err
+	}
+	size := g.Pages() * memsnap.PageSize
+	if err := p.growTo(size); err != nil {
+		return fmt.Errorf("%w: generation %d: %w", ErrBadState, g.Info().Number, err)
+	}
+	if err := p.mem.Zero(); err != nil {
+		return err
+	}
+	if err := g.Restore(ctx, p.mem.Bytes()[:size]); err != nil {
+		return err
+	}
+	if err := p.mem.Track(); err != nil {
+		return err
+	}
+	if err := p.inst.Restore(saved.image); err != nil {
+		return fmt.Errorf("%w: generation %d: %w", ErrBadState, g.Info().Number, err)
+	}
+	host, warnings, err := wasi.Restore(saved.wasi, p.wasiConfig(), p.kernel)
+	if err != nil {
+		return fmt.Errorf("%w: generation %d: %w", ErrBadState, g.Info().Number, err)
+	}
+	for _, w := range warnings {
+		p.event(WarningEvent{w.String()})
+	}
+	p.wasi = host
+	p.saved, p.base, p.state = saved, g.Info().Number, saved.state
+	p.state.Restarts++
+	return nil
+}
+
+// fresh prepares the guest for the beginning of its life.
+func (p *Process) fresh(ctx context.Context) error {
+	if err := p.instantiate(ctx); err != nil {
+		return err
+	}
+	host, err := wasi.New(p.wasiConfig(), p.kernel)
+	if err != nil {
+		return err
+	}
+	p.wasi = host
+	p.state = processState{Version: processVersion, Program: p.sum, Phase: phaseMain}
+	if p.module.Start != nil {
+		p.state.Phase = phaseStart
+	}
+	return nil
+}
+
+// instantiate makes the memory and the instance.
+func (p *Process) instantiate(ctx context.Context) error {
+	if p.module.NumMemories() > 0 {
+		if need := p.module.MemoryAt(0).Min * wasmPageSize; need > p.memoryLimit() {
+			return &RefusedError{Program: p.opt.programName(),
+				Err: fmt.Errorf("it needs %d bytes of memory, the limit is %d", need, p.memoryLimit())}
+		}
+	}
+	var err error
+	if p.mem, err = linmem.New(linmem.Options{Limit: p.memoryLimit()}); err != nil {
+		return err
+	}
+	if err := p.mem.Fallback(); err != nil {
+		p.event(WarningEvent{fmt.Sprintf("this kernel does not track written pages, so that snapshots read all memory: %v", err)})
+	}
+	p.inst, err = p.program.Instantiate(ctx, engine.InstanceConfig{
+		Host: (*wasiCalls)(p), Funcs: wasiFuncs(), Memory: p.mem, Cut: p.cut,
+	})
+	return err
+}
+
+// growTo makes the guest's memory as large as it was.
+func (p *Process) growTo(size uint64) error {
+	have := uint64(len(p.mem.Bytes()))
+	if size < have || size%wasmPageSize != 0 {
+		return fmt.Errorf("memory has %d bytes, the program starts with %d", size, have)
+	}
+	if size == have {
+		return nil
+	}
+	if _, ok := p.inst.Module().Memory().Grow(uint32((size - have) / wasmPageSize)); !ok {
+		return fmt.Errorf("memory of %d bytes is beyond the limit of %d", size, p.memoryLimit())
+	}
+	return nil
+}
+
+func (p *Process) wasiConfig() wasi.Config {
+	c := wasi.Config{Args: p.opt.Args, Env: p.opt.Env}
+	for _, d := range p.opt.Preopens {
+		c.Preopens = append(c.Preopens, wasi.Preopen{Host: d.Host, Guest: d.Guest, ReadOnly: d.ReadOnly})
+	}
+	for _, l := range p.opt.Listeners {
+		c.Listeners = append(c.Listeners, wasi.Listener{Network: l.Network, Address: l.Address})
+	}
+	return c
+}
+
+// wasiCalls joins the engine with the WASI host.
+type wasiCalls Process
+
+func (w *wasiCalls) Call(i int, stack []uint64) error {
+	r, err := w.wasi.Call(i, w.mem.Bytes(), stack)
+	return w.result(r, stack, err)
+}
+
+func (w *wasiCalls) Resume(stack []uint64) error {
+	r, err := w.wasi.Resume(w.mem.Bytes())
+	return w.result(r, stack, err)
+}
+
+func (w *wasiCalls) result(r uint32, stack []uint64, err error) error {
+	switch {
+	case err == nil:
+		w.cutter.calls++
+		if len(stack) > 0 {
+			stack[0] = uint64(r)
+		}
+		return nil
+	case errors.Is(err, wasi.ErrInterrupted):
+		return engine.ErrInterrupted
+	}
+	return err
+}
+
+// Restored tells whether Run will go on from a generation, and which.
+func (p *Process) Restored() (generation uint64, ok bool) { return p.base, p.saved != nil }
+
+// Run runs the guest until it ends or is suspended. When ctx is done the process is
+// suspended. The error is a *TrapError when the guest did what it must not. Run may be
+// called once.
+func (p *Process) Run(ctx context.Context) (Result, error) {
+	// A guest owns a processor while it runs; the goroutine that asks it for cuts needs
+	// another. Both calls stop the world, so they come before the guest.
+	if goruntime.GOMAXPROCS(0) < 2 {
+		goruntime.GOMAXPROCS(2)
+	}
+	goruntime.GC()
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+
+	if p.saved != nil {
+		p.event(RestoredEvent{Generation: p.saved.generation.Info(), Took: time.Since(p.opened)})
+	} else {
+		p.event(StartedEvent{})
+	}
+	p.cutter.start(ctx, p)
+	err := p.runGuest()
+	cutErr := p.cutter.stop()
+
+	var exit *wasi.ExitError
+	switch {
+	case errors.Is(err, engine.ErrUnwound):
+		return Result{Suspended: true, Generation: p.base}, cutErr
+	case errors.As(err, &exit):
+		p.state.ExitCode = exit.Code
+	case err != nil:
+		return Result{Generation: p.base}, &TrapError{Err: err}
+	}
+	p.state.Phase = phaseEnded
+	err = p.commitEnd(ctx)
+	return Result{ExitCode: p.state.ExitCode, Generation: p.base}, err
+}
+
+// runGuest takes the guest through the rest of its life.
+func (p *Process) runGuest() error {
+	resume := p.saved != nil
+	run := func(f uint32) error {
+		if resume {
+			resume = false
+			_, err := p.inst.Resume(p.saved.image)
+			return err
+		}
+		_, err := p.inst.Run(f)
+		return err
+	}
+	if p.state.Phase == phaseStart {
+		if err := run(*p.module.Start); err != nil {
+			return err
+		}
+		p.state.Phase = phaseMain
+	}
+	main, err := entry(p.module)
+	if err != nil {
+		return err
+	}
+	return run(main)
+}
+
+// commitEnd makes the last generation of a guest that has ended: how it ended, and the
+// memory that it left.
+func (p *Process) commitEnd(ctx context.Context) error {
+	b, err := json.Marshal(p.state)
+	if err != nil {
+		return err
+	}
+	s := &p.cutter.staging
+	s.reset()
+	if err := p.mem.Collect(s.add); err != nil {
+		return err
+	}
+	info, err := p.commit(context.WithoutCancel(ctx), generationData{
+		pages:    uint64(len(p.mem.Bytes())) / memsnap.PageSize,
+		sections: map[string][]byte{sectionProcess: b},
+	})
+	if err != nil {
+		return fmt.Errorf("the program has ended with status %d, but that could not be saved: %w", p.state.ExitCode, err)
+	}
+	p.event(CommittedEvent{info})
+	return nil
+}
+
+// closeGuest gives back what belongs to one attempt to restore.
+func (p *Process) closeGuest() error {
+	var errs []error
+	if p.wasi != nil {
+		p.wasi.Close()
+		p.wasi = nil
+	}
+	if p.inst != nil {
+		errs = append(errs, p.inst.Close())
+		p.inst = nil
+	}
+	if p.mem != nil {
+		errs = append(errs, p.mem.Close())
+		p.mem = nil
+	}
+	return errors.Join(errs...)
+}
+
+// Close gives everything back. The state on disk stays.
+func (p *Process) Close() error {
+	ctx := context.Background()
+	errs := []error{p.closeGuest()}
+	p.cutter.staging.close()
+	if p.saved != nil {
+		errs = append(errs, p.saved.generation.Close())
+	}
+	if p.kernel != nil {
+		errs = append(errs, p.kernel.Release())
+	}
+	if p.engine != nil {
+		errs = append(errs, p.engine.Close(ctx))
+	}
+	if p.cache != nil {
+		errs = append(errs, p.cache.Close(ctx))
+	}
+	if p.lock != nil {
+		errs = append(errs, p.lock.Close())
+	}
+	*p = Process{opt: p.opt}
+	return errors.Join(errs...)
+}

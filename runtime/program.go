@@ -1,0 +1,175 @@
+package runtime
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/gob"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/tetratelabs/wazero"
+
+	"perdure/internal/durable"
+	"perdure/runtime/internal/engine"
+	"perdure/runtime/internal/instrument"
+	"perdure/runtime/internal/wasi"
+	"perdure/runtime/internal/wasm"
+)
+
+// maxProgram bounds the size of a program file, in bytes.
+const maxProgram = 1 << 30
+
+// readProgram reads a module file.
+func readProgram(path string) ([]byte, error) {
+	st, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %s", ErrNoProgram, path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case st.IsDir():
+		return nil, &RefusedError{Program: path, Err: errors.New("is a directory")}
+	case st.Size() > maxProgram:
+		return nil, &RefusedError{Program: path, Err: fmt.Errorf("is larger than %d bytes", maxProgram)}
+	}
+	return os.ReadFile(path)
+}
+
+// sumOf identifies a program.
+func sumOf(src []byte) string {
+	s := sha256.Sum256(src)
+	return hex.EncodeToString(s[:])
+}
+
+// wasiFuncs are the functions that guests may import.
+func wasiFuncs() []engine.Func {
+	var fs []engine.Func
+	for _, f := range wasi.Functions() {
+		fs = append(fs, engine.Func{Module: wasi.ModuleName, Name: f.Name, Params: f.Params, Results: f.Results})
+	}
+	return fs
+}
+
+// decode reads a program and refuses what cannot persist, as far as that shows without
+// instrumenting it.
+func decode(name string, src []byte) (*wasm.Module, error) {
+	m, err := wasm.Decode(src)
+	if err == nil {
+		err = m.Validate()
+	}
+	if err == nil {
+		err = engine.Missing(m, wasiFuncs())
+	}
+	if err != nil {
+		return nil, &RefusedError{Program: name, Err: err}
+	}
+	return m, nil
+}
+
+// entry finds the function at which a command begins.
+func entry(m *wasm.Module) (uint32, error) {
+	for i := range m.Exports {
+		if e := &m.Exports[i]; e.Name == "_start" && e.Kind == wasm.ExternFunc {
+			if t, err := m.FuncType(e.Index); err == nil && len(t.Params)+len(t.Results) == 0 {
+				return e.Index, nil
+			}
+			return 0, errors.New("its _start function takes parameters or returns results")
+		}
+	}
+	return 0, errors.New("it has no _start function: it is a library of functions to call (a reactor), not a command")
+}
+
+// hotMagic starts a file of the code cache: magic, SHA-256 of the rest, length of the
+// encoded Meta, Meta, hot code.
+const hotMagic = "perdure-hot\x00\x00\x00\x00\x01"
+
+// load makes the program's code, or finds it in the cache.
+func load(ctx context.Context, e *engine.Engine, m *wasm.Module, sum, cacheDir, name string, events func(Event)) (*engine.Program, error) {
+	path := ""
+	if cacheDir != "" {
+		path = filepath.Join(cacheDir, fmt.Sprintf("%s-v%d.hot", sum, instrument.Version))
+		if hot, meta := readHot(path); meta != nil && meta.Bind(m) == nil {
+			return e.LoadInstrumented(ctx, hot, meta)
+		}
+	}
+	events(ProgressEvent{What: "instrumenting", Total: len(m.Codes)})
+	hot, meta, err := instrument.Instrument(m, instrument.Options{Progress: func(done, total int) {
+		events(ProgressEvent{What: "instrumenting", Done: done, Total: total})
+	}})
+	if err != nil {
+		return nil, &RefusedError{Program: name, Err: err}
+	}
+	events(ProgressEvent{What: "compiling"})
+	p, err := e.LoadInstrumented(ctx, hot, meta)
+	if err != nil {
+		return nil, &RefusedError{Program: name, Err: err}
+	}
+	if path != "" {
+		if err := writeHot(path, hot, meta); err != nil {
+			events(WarningEvent{fmt.Sprintf("instrumented code was not cached: %v", err)})
+		}
+	}
+	return p, nil
+}
+
+// readHot reads a file of the code cache. What is not whole counts as missing.
+func readHot(path string) ([]byte, *instrument.Meta) {
+	b, err := os.ReadFile(path)
+	if err != nil || !bytes.HasPrefix(b, []byte(hotMagic)) || len(b) < len(hotMagic)+sha256.Size+8 {
+		return nil, nil
+	}
+	b = b[len(hotMagic):]
+	sum, b := b[:sha256.Size], b[sha256.Size:]
+	if s := sha256.Sum256(b); !bytes.Equal(s[:], sum) {
+		return nil, nil
+	}
+	n := binary.LittleEndian.Uint64(b)
+	b = b[8:]
+	if n > uint64(len(b)) {
+		return nil, nil
+	}
+	meta := &instrument.Meta{}
+	if gob.NewDecoder(bytes.NewReader(b[:n])).Decode(meta) != nil {
+		return nil, nil
+	}
+	return b[n:], meta
+}
+
+func writeHot(path string, hot []byte, meta *instrument.Meta) error {
+	var mb bytes.Buffer
+	if err := gob.NewEncoder(&mb).Encode(meta); err != nil {
+		return err
+	}
+	rest := binary.LittleEndian.AppendUint64(nil, uint64(mb.Len()))
+	rest = append(append(rest, mb.Bytes()...), hot...)
+	s := sha256.Sum256(rest)
+	out := append(append([]byte(hotMagic), s[:]...), rest...)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	return durable.WriteFile(durable.OS, path, out, 0o600)
+}
+
+// newEngine makes an engine whose machine code is cached below cacheDir.
+func newEngine(ctx context.Context, cacheDir string, memoryLimit uint64, events func(Event)) (*engine.Engine, wazero.CompilationCache) {
+	cfg := engine.Config{MemoryLimitPages: uint32(memoryLimit / wasmPageSize)}
+	var cache wazero.CompilationCache
+	if cacheDir != "" {
+		var err error
+		if cache, err = wazero.NewCompilationCacheWithDir(filepath.Join(cacheDir, "machine")); err != nil {
+			events(WarningEvent{fmt.Sprintf("machine code is not cached: %v", err)})
+		} else {
+			cfg.Cache = cache
+		}
+	}
+	return engine.New(ctx, cfg), cache
+}
+
+const wasmPageSize = 65536

@@ -1,0 +1,79 @@
+package runtime
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"perdure/memsnap"
+	"perdure/runtime/internal/engine"
+)
+
+// The sections of a generation.
+const (
+	sectionProcess = "process" // JSON of processState
+	sectionStack   = "stack"   // engine.EncodeImage
+	sectionWASI    = "wasi"    // wasi.Host.Save
+)
+
+// processVersion is the version of the process section.
+const processVersion = 1
+
+// phase is how far the life of a guest is.
+type phase string
+
+const (
+	phaseStart phase = "start" // in the module's start function
+	phaseMain  phase = "main"  // in _start
+	phaseEnded phase = "ended"
+)
+
+// processState is what a generation says of the process beside memory, stack and
+// descriptors. It is plain JSON, so that it can be read without this program.
+type processState struct {
+	Version  int    `json:"version"`
+	Program  string `json:"program_sha256"`
+	Phase    phase  `json:"phase"`
+	ExitCode uint32 `json:"exit_code"`
+	// Restarts counts how often the process was restored since it began.
+	Restarts uint64 `json:"restarts"`
+}
+
+// savedProcess is a generation read back.
+type savedProcess struct {
+	generation *memsnap.Generation
+	state      processState
+	image      *engine.Image // nil once it has ended
+	wasi       []byte
+}
+
+// readGeneration reads the sections of a generation. Its errors are damage.
+func readGeneration(g *memsnap.Generation) (*savedProcess, error) {
+	s := &savedProcess{generation: g}
+	b, err := g.Section(sectionProcess)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(b, &s.state); err != nil {
+		return nil, fmt.Errorf("%w: process section: %v", ErrBadState, err)
+	}
+	if s.state.Version != processVersion {
+		return nil, fmt.Errorf("%w: process section has version %d, this program knows %d", ErrBadState, s.state.Version, processVersion)
+	}
+	switch s.state.Phase {
+	case phaseEnded:
+		return s, nil
+	case phaseStart, phaseMain:
+	default:
+		return nil, fmt.Errorf("%w: unknown phase %q", ErrBadState, s.state.Phase)
+	}
+	if b, err = g.Section(sectionStack); err != nil {
+		return nil, err
+	}
+	if s.image, err = engine.DecodeImage(b); err != nil {
+		return nil, fmt.Errorf("%w: stack section: %v", ErrBadState, err)
+	}
+	if s.wasi, err = g.Section(sectionWASI); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
