@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -63,6 +64,8 @@ const (
 	idleEvery = 10 * time.Second
 	// collectAfter is how many bytes may be allocated between two garbage collections.
 	collectAfter = 48 << 20
+	// collectEvery is after how many host calls that is looked at between cuts.
+	collectEvery = 1024
 )
 
 func (o *Options) check() error {
@@ -71,6 +74,8 @@ func (o *Options) check() error {
 		return errors.New("no directory for the process")
 	case o.Every < 0:
 		return errors.New("the interval between snapshots is negative")
+	case o.MemoryLimit != 0 && o.MemoryLimit < wasmPageSize:
+		return fmt.Errorf("a memory limit of %d bytes is less than one wasm page of %d", o.MemoryLimit, wasmPageSize)
 	case o.MaxShare < 0 || o.MaxShare > 1:
 		return errors.New("the share of the time for snapshots is not between 0 and 1")
 	}

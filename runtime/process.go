@@ -207,7 +207,7 @@ func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 		return err
 	}
 	if saved.state.Phase == phaseEnded {
-		return nil // starts anew
+		return g.Close() // starts anew
 	}
 	if saved.state.Program != p.sum {
 		return &OtherProgramError{Name: p.opt.Name, Have: saved.state.Program, Want: p.sum}
@@ -324,7 +324,9 @@ func (w *wasiCalls) Resume(stack []uint64) error {
 func (w *wasiCalls) result(r uint32, stack []uint64, err error) error {
 	switch {
 	case err == nil:
-		w.cutter.calls++
+		if w.cutter.calls++; w.cutter.calls%collectEvery == 0 {
+			w.cutter.collectGarbage()
+		}
 		if len(stack) > 0 {
 			stack[0] = uint64(r)
 		}

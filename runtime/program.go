@@ -57,13 +57,10 @@ func wasiFuncs() []engine.Func {
 	return fs
 }
 
-// decode reads a program and refuses what cannot persist, as far as that shows without
-// instrumenting it.
+// decode reads the structure of a program and refuses what nobody provides. Function
+// bodies are validated when they are instrumented.
 func decode(name string, src []byte) (*wasm.Module, error) {
 	m, err := wasm.Decode(src)
-	if err == nil {
-		err = m.Validate()
-	}
 	if err == nil {
 		err = engine.Missing(m, wasiFuncs())
 	}
@@ -98,6 +95,9 @@ func load(ctx context.Context, e *engine.Engine, m *wasm.Module, sum, cacheDir, 
 		if hot, meta := readHot(path); meta != nil && meta.Bind(m) == nil {
 			return e.LoadInstrumented(ctx, hot, meta)
 		}
+	}
+	if err := m.Validate(); err != nil {
+		return nil, &RefusedError{Program: name, Err: err}
 	}
 	events(ProgressEvent{What: "instrumenting", Total: len(m.Codes)})
 	hot, meta, err := instrument.Instrument(m, instrument.Options{Progress: func(done, total int) {
