@@ -17,7 +17,7 @@
 // # Garbage collection
 //
 // Compiled guest code does not take part in Go's stop-the-world (docs/RATIONALE.md "Why
-// does each guest have an operating-system process of its own?"). Run therefore turns the
+// one operating-system process per guest?"). Run therefore turns the
 // collector off and calls it at cuts, when enough has been allocated. A Go process should
 // run one guest at a time, and nothing in it may stop the world while the guest runs.
 package runtime
