@@ -1,0 +1,485 @@
+package memsnap
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/bits"
+)
+
+// backlink is a place where a page's bytes are: a generation and the page's position among those that this
+// generation's file holds. The zero value stands for a page that is all zero.
+type backlink uint64
+
+const positionBits = 24
+
+func makeBacklink(generation, position uint64) backlink {
+	return backlink(generation<<positionBits | position)
+}
+
+func (l backlink) generation() uint64 { return uint64(l) >> positionBits }
+func (l backlink) position() uint64   { return uint64(l) & (1<<positionBits - 1) }
+
+// pageMap is what the archives of a generation come to: for each page its backlinks.
+type pageMap struct {
+	links []backlink            // of each page, the first choice
+	extra map[uint64][]backlink // further choices of the pages that have any
+	refs  map[uint64]*mapRef    // the generations that links and extra point to
+	zero  uint64                // how many of links are zero
+}
+
+// mapRef is what a map knows of a generation that it points to.
+type mapRef struct {
+	tag   tag
+	links uint64 // how many backlinks point there
+	last  uint64 // the highest position pointed to, at the time of loading
+}
+
+func newPageMap() *pageMap {
+	return &pageMap{extra: map[uint64][]backlink{}, refs: map[uint64]*mapRef{}}
+}
+
+func (m *pageMap) at(page uint64) backlink {
+	if page < uint64(len(m.links)) {
+		return m.links[page]
+	}
+	return 0
+}
+
+// all calls visit for each backlink of a page, the first choice first.
+func (m *pageMap) all(page uint64, visit func(backlink) bool) {
+	if l := m.at(page); l == 0 || !visit(l) {
+		return
+	}
+	for _, l := range m.extra[page] {
+		if !visit(l) {
+			return
+		}
+	}
+}
+
+// resize cuts the map or fills it up with zero pages.
+func (m *pageMap) resize(pages uint64) {
+	for page := pages; page < uint64(len(m.links)); page++ {
+		m.set(page, 0)
+		m.zero--
+	}
+	if grow := pages - min(pages, uint64(len(m.links))); grow > 0 {
+		m.links = append(m.links, make([]backlink, grow)...)
+		m.zero += grow
+	}
+	m.links = m.links[:pages]
+}
+
+// set gives a page one backlink, or none if link is 0. The generation must be known to refs.
+func (m *pageMap) set(page uint64, link backlink) {
+	if old := m.links[page]; old != 0 {
+		m.release(old)
+		for _, l := range m.extra[page] {
+			m.release(l)
+		}
+		delete(m.extra, page)
+		m.zero++
+	}
+	m.links[page] = link
+	if link != 0 {
+		m.refs[link.generation()].links++
+		m.zero--
+	}
+}
+
+// release forgets a generation with its last backlink, so that refs stays as small as what it is needed for.
+func (m *pageMap) release(l backlink) {
+	number := l.generation()
+	ref := m.refs[number]
+	if ref.links--; ref.links == 0 {
+		delete(m.refs, number)
+	}
+}
+
+// change is a run of consecutive pages that a session changed.
+type change struct {
+	first, count uint64
+	link         backlink // of the first page, the others follow; 0 if the pages are all zero
+}
+
+func (c change) end() uint64 { return c.first + c.count }
+
+// tail returns the change without the pages before page.
+func (c change) tail(page uint64) change {
+	skip := page - c.first
+	c.first, c.count = page, c.count-skip
+	if c.link != 0 {
+		c.link += backlink(skip)
+	}
+	return c
+}
+
+// apply brings a map to a new generation.
+func (m *pageMap) apply(own uint64, ownTag tag, pages uint64, changes []change) {
+	m.resize(pages)
+	m.refs[own] = &mapRef{tag: ownTag, links: 1} // held until the end, lest it be released in between
+	for _, c := range changes {
+		for i := range c.count {
+			link := c.link
+			if link != 0 {
+				link += backlink(i)
+			}
+			m.set(c.first+i, link)
+		}
+	}
+	m.release(makeBacklink(own, 0))
+}
+
+// archiveBudget bounds what a generation's archive spends on the mapping of pages that it did not change.
+type archiveBudget struct {
+	bytes uint64
+	pages uint64 // looked at
+}
+
+// budgetFor returns the budget for a generation with n stored pages. The archive costs what changed: a fixed part that
+// keeps the whole within the 4 KiB that a generation may cost beside its pages, and a part of the 3 % per page.
+func budgetFor(n uint64) archiveBudget {
+	return archiveBudget{bytes: 1024 + 48*n, pages: 1<<17 + 64*n}
+}
+
+// encodeArchive encodes the archive part of generation own: the changes, and for a stretch of pages from cursor on,
+// as long as the budget lets it be, the mapping of every page. A reader that goes back along the chain of archives
+// has all pages when the stretches have come round once.
+func encodeArchive(own uint64, head archiveHead, m *pageMap, changes []change, cursor uint64, budget archiveBudget) []byte {
+	w := archiveWriter{known: map[uint64]uint64{own: 0}, next: make([]uint64, 1)}
+	if cursor >= min(head.Pages, uint64(len(m.links))) {
+		cursor = 0 // once more from the beginning
+	}
+	emit := func(c change, end uint64) change { // up to page end; returns what is left
+		n := min(c.count, end-c.first)
+		w.addRun(c.first, n, c.link)
+		return c.tail(c.first + n)
+	}
+	for len(changes) > 0 && changes[0].first < cursor {
+		if rest := emit(changes[0], cursor); rest.count > 0 {
+			changes = append([]change{rest}, changes[1:]...)
+			break
+		}
+		changes = changes[1:]
+	}
+	page, limit := cursor, w.size()+budget.bytes
+	for page < head.Pages && w.size() < limit {
+		if len(changes) > 0 && changes[0].first == page {
+			if changes[0].link != 0 { // a zero page is one that a complete stretch does not mention
+				w.addRun(page, changes[0].count, changes[0].link)
+			}
+			page = changes[0].end()
+			changes = changes[1:]
+			continue
+		}
+		end := head.Pages
+		if len(changes) > 0 {
+			end = changes[0].first
+		}
+		if page >= uint64(len(m.links)) {
+			page = end
+			continue
+		}
+		if budget.pages == 0 {
+			break
+		}
+		budget.pages--
+		if link := m.links[page]; link != 0 {
+			w.add(page, link, m.extra[page], m.refs)
+		}
+		page++
+	}
+	for _, c := range changes {
+		emit(c, math.MaxUint64)
+	}
+	w.flush()
+
+	head.Version = archiveVersion
+	head.Generations = uint32(len(w.refs))
+	head.CompleteFirst, head.CompleteEnd = cursor, page
+	head.Runs = w.count
+	b := appendFixed(make([]byte, 0, w.size()), head)
+	for _, ref := range w.refs {
+		b = appendFixed(b, ref)
+	}
+	return append(b, w.runs...)
+}
+
+// encodeIdleArchive encodes the archive part of a generation in which no page changed. It takes no part in the chain.
+func encodeIdleArchive(head archiveHead, cursor uint64) []byte {
+	head.Version = archiveVersion
+	head.CompleteFirst, head.CompleteEnd = cursor, cursor
+	return appendFixed(nil, head)
+}
+
+// archiveWriter collects pages in ascending order into runs.
+type archiveWriter struct {
+	refs  []archiveRef
+	known map[uint64]uint64 // generation → its index: 0 is the own one, i+1 is refs[i]
+	next  []uint64          // for each index the position after the last run's
+	runs  []byte
+	count uint32
+
+	end   uint64 // of the last flushed run
+	first uint64 // of the run that is being collected
+	n     uint64
+	links []backlink
+}
+
+func (w *archiveWriter) size() uint64 {
+	return uint64(archiveHeadSize + len(w.refs)*archiveRefSize + len(w.runs))
+}
+
+// addRun adds a run of changed pages.
+func (w *archiveWriter) addRun(first, count uint64, link backlink) {
+	w.flush()
+	w.first, w.n, w.links = first, count, w.links[:0]
+	if link != 0 {
+		w.links = append(w.links, link)
+	}
+	w.flush()
+}
+
+// add adds one page of the base.
+func (w *archiveWriter) add(page uint64, link backlink, extra []backlink, refs map[uint64]*mapRef) {
+	if w.n > 0 && page == w.first+w.n && w.follows(link, extra) {
+		w.n++
+		return
+	}
+	w.flush()
+	w.first, w.n = page, 1
+	w.links = append(append(w.links[:0], link), extra...)
+	for _, l := range w.links {
+		number := l.generation()
+		if _, ok := w.known[number]; !ok {
+			w.refs = append(w.refs, archiveRef{number, refs[number].tag})
+			w.known[number] = uint64(len(w.refs))
+			w.next = append(w.next, 0)
+		}
+	}
+}
+
+func (w *archiveWriter) follows(link backlink, extra []backlink) bool {
+	if len(w.links) != 1+len(extra) || w.links[0]+backlink(w.n) != link {
+		return false
+	}
+	for i, l := range extra {
+		if w.links[1+i]+backlink(w.n) != l {
+			return false
+		}
+	}
+	return true
+}
+
+func (w *archiveWriter) flush() {
+	if w.n == 0 {
+		return
+	}
+	w.runs = binary.AppendUvarint(w.runs, w.first-w.end)
+	w.runs = binary.AppendUvarint(w.runs, (w.n-1)<<3|uint64(len(w.links)))
+	for _, l := range w.links {
+		index := w.known[l.generation()]
+		w.runs = binary.AppendUvarint(w.runs, index)
+		w.runs = binary.AppendVarint(w.runs, int64(l.position())-int64(w.next[index]))
+		w.next[index] = l.position() + w.n
+	}
+	w.end = w.first + w.n
+	w.n = 0
+	w.count++
+}
+
+// archivePart is a decoded archive part.
+type archivePart struct {
+	head archiveHead
+	refs []archiveRef
+	runs []archiveRun
+	more []backlink // of the runs that have several backlinks, all but their first, in order
+}
+
+type archiveRun struct {
+	first, count uint64
+	link         backlink // 0: zero pages
+	further      uint8    // how many of more belong to this run
+}
+
+// idle says whether the part adds nothing, so that the chain passes it by.
+func (p *archivePart) idle() bool {
+	return p.head.Runs == 0 && p.head.CompleteFirst == p.head.CompleteEnd && p.head.Flags&archiveResized == 0
+}
+
+// decodeArchive decodes the archive part b of generation own, found at offset at of the file, whose blocks hold
+// ownPages pages.
+func decodeArchive(path string, at int64, b []byte, own, ownPages uint64) (*archivePart, error) {
+	corrupt := func(offset int, what string) (*archivePart, error) {
+		return nil, &CorruptError{path, at + int64(offset), "archive: " + what}
+	}
+	p := &archivePart{}
+	h := &p.head
+	decodeFixed(b, h) // its length was checked with the footer
+	switch {
+	case h.Version != archiveVersion:
+		return nil, &VersionError{path, "archive", h.Version}
+	case h.Pages > maxPages || h.CompleteFirst > h.CompleteEnd || h.CompleteEnd > maxPages:
+		return corrupt(0, "too many pages")
+	case h.CompleteFirst != h.CompleteEnd && h.CompleteEnd > h.Pages:
+		return corrupt(0, "the complete stretch goes beyond the memory")
+	case h.Previous >= own || (h.Previous == 0) != (h.PreviousRoot == hash256{}):
+		return corrupt(0, "wrong previous generation")
+	case h.Flags&^archiveResized != 0:
+		return corrupt(0, "unknown flags")
+	case uint64(h.Generations) > uint64(len(b)-archiveHeadSize)/archiveRefSize:
+		return corrupt(0, "too many generations")
+	}
+	offset := archiveHeadSize
+	p.refs = make([]archiveRef, h.Generations)
+	for i := range p.refs {
+		r := &p.refs[i]
+		r.Generation = binary.LittleEndian.Uint64(b[offset:])
+		r.Tag = tag(b[offset+8 : offset+archiveRefSize])
+		if r.Generation == 0 || r.Generation >= own {
+			return corrupt(offset, fmt.Sprintf("points to generation %d", r.Generation))
+		}
+		offset += archiveRefSize
+	}
+	if uint64(h.Runs) > uint64(len(b)-offset)/2 { // the shortest run takes two bytes
+		return corrupt(offset, "too many runs")
+	}
+	p.runs = make([]archiveRun, 0, h.Runs)
+	next := make([]uint64, len(p.refs)+1)
+	bad := false
+	uvarint := func() uint64 {
+		v, n := binary.Uvarint(b[offset:])
+		if n <= 0 {
+			bad = true
+			return 0
+		}
+		offset += n
+		return v
+	}
+	var end uint64
+	for range h.Runs {
+		start := offset
+		gap, shape := uvarint(), uvarint()
+		r := archiveRun{count: shape>>3 + 1}
+		links := shape & maxBacklinks
+		if bad || gap > h.Pages || r.count > h.Pages || end+gap+r.count > h.Pages {
+			return corrupt(start, "a run goes beyond the memory")
+		}
+		r.first = end + gap
+		end = r.first + r.count
+		for i := range links {
+			index := uvarint()
+			v, n := binary.Varint(b[offset:])
+			if bad || n <= 0 || index > uint64(len(p.refs)) {
+				return corrupt(offset, "a run is cut off or points nowhere")
+			}
+			offset += n
+			number, bound := own, ownPages
+			if index > 0 {
+				number, bound = p.refs[index-1].Generation, 1<<positionBits
+			}
+			position := next[index] + uint64(v) // wraps as the writer's difference did
+			if position >= bound || r.count > bound-position {
+				return corrupt(start, fmt.Sprintf("a run points beyond generation %d", number))
+			}
+			next[index] = position + r.count
+			if link := makeBacklink(number, position); i == 0 {
+				r.link = link
+			} else {
+				p.more = append(p.more, link)
+				r.further++
+			}
+		}
+		p.runs = append(p.runs, r)
+	}
+	if offset != len(b) {
+		return corrupt(offset, "bytes are left over")
+	}
+	return p, nil
+}
+
+// mapLoader puts a page map together from archive parts, newest first: what a newer part says of a page counts.
+type mapLoader struct {
+	m     *pageMap
+	known []uint64 // bit per page
+	limit uint64   // pages from here on are known: the memory was smaller at the time of an older part
+	low   uint64   // all pages below are known
+}
+
+func newMapLoader(pages uint64) *mapLoader {
+	m := newPageMap()
+	m.resize(pages)
+	return &mapLoader{m: m, known: make([]uint64, (pages+63)/64), limit: pages}
+}
+
+// add takes the next older part. It reports whether all pages are known now.
+func (l *mapLoader) add(path string, own uint64, ownTag tag, p *archivePart) (bool, error) {
+	l.limit = min(l.limit, p.head.Pages)
+	tags := make(map[uint64]tag, len(p.refs)+1)
+	tags[own] = ownTag
+	for _, r := range p.refs {
+		tags[r.Generation] = r.Tag
+	}
+	more := p.more
+	for _, r := range p.runs {
+		further := more[:r.further]
+		more = more[r.further:]
+		for i := range min(r.count, l.limit-min(l.limit, r.first)) {
+			page := r.first + i
+			if l.known[page/64]&(1<<(page%64)) != 0 {
+				continue
+			}
+			l.known[page/64] |= 1 << (page % 64)
+			if r.link == 0 {
+				continue
+			}
+			if err := l.link(path, page, r.link+backlink(i), tags); err != nil {
+				return false, err
+			}
+			for _, f := range further {
+				if err := l.link(path, page, f+backlink(i), tags); err != nil {
+					return false, err
+				}
+			}
+		}
+	}
+	for page := p.head.CompleteFirst; page < min(p.head.CompleteEnd, l.limit); page++ {
+		if page%64 == 0 && page+64 <= min(p.head.CompleteEnd, l.limit) {
+			l.known[page/64] = math.MaxUint64
+			page += 63
+			continue
+		}
+		l.known[page/64] |= 1 << (page % 64)
+	}
+	for l.low < l.limit {
+		free := bits.TrailingZeros64(^l.known[l.low/64] >> (l.low % 64))
+		l.low = min(l.low+uint64(free), (l.low/64+1)*64)
+		if l.low%64 != 0 || free == 0 {
+			break
+		}
+	}
+	return l.low >= l.limit || p.head.Previous == 0, nil
+}
+
+// link adds a backlink to a page.
+func (l *mapLoader) link(path string, page uint64, link backlink, tags map[uint64]tag) error {
+	number := link.generation()
+	ref := l.m.refs[number]
+	if ref == nil {
+		ref = &mapRef{tag: tags[number]}
+		l.m.refs[number] = ref
+	}
+	if ref.tag != tags[number] {
+		return &CorruptError{path, -1, fmt.Sprintf("archive: another generation %d is meant than a newer archive means", number)}
+	}
+	ref.links++
+	ref.last = max(ref.last, link.position())
+	if l.m.links[page] == 0 {
+		l.m.links[page] = link
+		l.m.zero--
+	} else {
+		l.m.extra[page] = append(l.m.extra[page], link)
+	}
+	return nil
+}

@@ -1,0 +1,233 @@
+package memsnap
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"perdure/internal/durable"
+)
+
+// anonymous returns memory from the kernel, all zero, as a worker has it.
+func anonymous(b *testing.B, size int) []byte {
+	b.Helper()
+	m, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = unix.Munmap(m) })
+	return m
+}
+
+// BenchmarkCommitRaw commits 64 MiB that do not compress, and in turn writes as many bytes to one file and syncs it.
+// The metric commit/raw is what a commit costs beside that.
+func BenchmarkCommitRaw(b *testing.B) {
+	const size = 64 << 20
+	m := anonymous(b, size)
+	fillRandom(m, 1)
+	s := openStore(b, Options{})
+	var ours, plain, oursCPU, plainCPU time.Duration
+	b.SetBytes(size)
+	for b.Loop() {
+		start, used := time.Now(), cpu(b)
+		w := begin(b, s, 0)
+		w.SetPages(size / PageSize)
+		_ = w.PutPages(0, m)
+		info := commit(b, w)
+		ours += time.Since(start)
+		oursCPU += cpu(b) - used
+		_ = os.Remove(filepath.Join(s.dir, fileName(info.Number)))
+
+		path := filepath.Join(s.dir, "plain")
+		start, used = time.Now(), cpu(b)
+		f, err := os.Create(path)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := f.Write(m); err != nil {
+			b.Fatal(err)
+		}
+		if err := unix.Fdatasync(int(f.Fd())); err != nil {
+			b.Fatal(err)
+		}
+		_ = f.Close()
+		plain += time.Since(start)
+		plainCPU += cpu(b) - used
+		_ = os.Remove(path)
+	}
+	b.ReportMetric(ours.Seconds()/plain.Seconds(), "commit/raw")
+	b.ReportMetric(float64(plain.Milliseconds())/float64(b.N), "raw-ms")
+	b.ReportMetric(float64(ours.Milliseconds())/float64(b.N), "commit-ms")
+	b.ReportMetric(float64(plainCPU.Milliseconds())/float64(b.N), "raw-cpu-ms")
+	b.ReportMetric(float64(oursCPU.Milliseconds())/float64(b.N), "commit-cpu-ms")
+}
+
+// cpu returns the processor time that the process has used. On a machine that is shared it tells more than the clock.
+func cpu(b *testing.B) time.Duration {
+	b.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkRestore restores 1 GiB that compresses 2:1 into fresh memory, all checksums checked.
+func BenchmarkRestore(b *testing.B) {
+	const size = 1 << 30
+	s := openStore(b, Options{CommitWorkers: 2})
+	m := anonymous(b, size)
+	fillCompressible(m, 1)
+	w := begin(b, s, 0)
+	w.SetPages(size / PageSize)
+	_ = w.PutPages(0, m)
+	info := commit(b, w)
+	b.ReportMetric(float64(info.BytesRaw)/float64(info.BytesStored), "compression")
+	b.SetBytes(size)
+	var used time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		if err := unix.Madvise(m, unix.MADV_DONTNEED); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		used -= cpu(b)
+		g, _, err := s.OpenNewest(context.Background())
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := g.Restore(context.Background(), m); err != nil {
+			b.Fatal(err)
+		}
+		used += cpu(b)
+	}
+	b.ReportMetric(float64(used.Milliseconds())/float64(b.N), "cpu-ms")
+}
+
+// BenchmarkCommitDirty commits 1,000 scattered dirty pages of processes of several sizes, all of whose pages exist.
+func BenchmarkCommitDirty(b *testing.B) {
+	for _, size := range []int{64 << 20, 1 << 30, 4 << 30} {
+		b.Run(fmt.Sprintf("%dMiB", size>>20), func(b *testing.B) {
+			s := openStore(b, Options{})
+			pages := size / PageSize
+			page := make([]byte, chunkSize)
+			fillRandom(page[:8*PageSize], 1)
+			w := begin(b, s, 0)
+			w.SetPages(uint64(pages))
+			for i := 0; i < pages; i += chunkPages {
+				_ = w.PutPages(uint64(i), page)
+			}
+			base := commit(b, w).Number
+			dirty := make([]byte, 1000*PageSize)
+			fillRandom(dirty, 2)
+			r := rand.New(rand.NewPCG(1, 1))
+			var info Info
+			used := cpu(b)
+			for b.Loop() {
+				w := begin(b, s, base)
+				for i := range 1000 {
+					p := uint64(i*(pages/1000) + r.IntN(pages/1000))
+					_ = w.PutPages(p, dirty[i*PageSize:][:PageSize])
+				}
+				info = commit(b, w)
+				base = info.Number
+			}
+			b.ReportMetric(float64(cpu(b)-used)/float64(b.N)/1e6, "cpu-ms")
+			b.ReportMetric(float64(info.BytesStored)/float64(1000*PageSize), "stored/raw")
+		})
+	}
+}
+
+// BenchmarkCommitIdle commits generations in which nothing changed.
+func BenchmarkCommitIdle(b *testing.B) {
+	s := openStore(b, Options{})
+	m := make([]byte, 64<<20)
+	fillRandom(m, 1)
+	w := begin(b, s, 0)
+	w.SetPages(uint64(len(m) / PageSize))
+	_ = w.PutPages(0, m)
+	names := []string{"stack", "globals", "tables", "wasi", "meta"}
+	for _, n := range names {
+		_ = w.PutSection(n, m[:2000])
+	}
+	info := commit(b, w)
+	for b.Loop() {
+		w := begin(b, s, info.Number)
+		for _, n := range names {
+			_ = w.PutSection(n, m[:2000])
+		}
+		info = commit(b, w)
+	}
+	b.ReportMetric(float64(info.BytesStored), "bytes")
+}
+
+// BenchmarkOpen opens the newest of 10,000 generations and restores it; BenchmarkList lists them all.
+func BenchmarkOpen(b *testing.B) {
+	s := manyGenerations(b)
+	for b.Loop() {
+		s, err := Open(s.dir, Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		g, _, err := s.OpenNewest(context.Background())
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(len(g.files)), "files")
+		if err := g.Restore(context.Background(), make([]byte, g.Pages()*PageSize)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkList(b *testing.B) {
+	s := manyGenerations(b)
+	for b.Loop() {
+		if list, err := s.Generations(); err != nil || len(list) != 10_000 {
+			b.Fatal(len(list), err)
+		}
+	}
+}
+
+// manyGenerations makes 10,000 generations of a memory of 16 MiB, of which each changes 8 pages.
+func manyGenerations(b *testing.B) *Store {
+	b.Helper()
+	s := openStore(b, Options{FS: lazyFS{durable.OS}})
+	m := make([]byte, 16<<20)
+	fillRandom(m, 1)
+	w := begin(b, s, 0)
+	w.SetPages(uint64(len(m) / PageSize))
+	_ = w.PutPages(0, m)
+	commit(b, w)
+	r := rand.New(rand.NewPCG(1, 1))
+	for n := uint64(1); n < 10_000; n++ {
+		w := begin(b, s, n)
+		for range 8 {
+			page := r.Uint64N(4096)
+			_ = w.PutPages(page, m[page*PageSize:][:PageSize])
+		}
+		commit(b, w)
+	}
+	return s
+}
+
+// lazyFS does not sync, to make many generations soon.
+type lazyFS struct{ durable.FS }
+
+func (lazyFS) SyncDir(string) error { return nil }
+
+func (f lazyFS) Create(path string, perm fs.FileMode) (durable.File, error) {
+	file, err := f.FS.Create(path, perm)
+	return lazyFile{file}, err
+}
+
+type lazyFile struct{ durable.File }
+
+func (lazyFile) Sync() error { return nil }

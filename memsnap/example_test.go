@@ -1,0 +1,115 @@
+package memsnap_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+
+	"perdure/memsnap"
+)
+
+// A memory is saved, changed, saved again, and brought back.
+func Example() {
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	store, err := memsnap.Open(dir, memsnap.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	ctx := context.Background()
+	memory := make([]byte, 4*memsnap.PageSize)
+	copy(memory, "page zero")
+	copy(memory[2*memsnap.PageSize:], "page two")
+	first := save(ctx, store, 0, memory, 0)
+
+	copy(memory[2*memsnap.PageSize:], "PAGE TWO")
+	second := save(ctx, store, first.Number, memory[2*memsnap.PageSize:3*memsnap.PageSize], 2)
+	fmt.Printf("generation %d: %d new, %d linked, %d zero\n", first.Number, first.PagesNew, first.PagesLinked, first.PagesZero)
+	fmt.Printf("generation %d: %d new, %d linked, %d zero\n", second.Number, second.PagesNew, second.PagesLinked, second.PagesZero)
+
+	generation, skipped, err := store.OpenNewest(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer generation.Close()
+	restored := make([]byte, generation.Pages()*memsnap.PageSize)
+	if err := generation.Restore(ctx, restored); err != nil {
+		log.Fatal(err)
+	}
+	stack, err := generation.Section("stack")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("skipped %d, %q, %q, %q\n", len(skipped), restored[:9], restored[2*memsnap.PageSize:][:8], stack)
+	// Output:
+	// generation 1: 2 new, 0 linked, 2 zero
+	// generation 2: 1 new, 1 linked, 2 zero
+	// skipped 0, "page zero", "PAGE TWO", "frames"
+}
+
+// save commits the given pages, from page first on, as the generation after base.
+func save(ctx context.Context, store *memsnap.Store, base uint64, pages []byte, first uint64) memsnap.Info {
+	session, err := store.Begin(base)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer session.Abort()
+	session.SetPages(4)
+	if err := session.PutPages(first, pages); err != nil {
+		log.Fatal(err)
+	}
+	if err := session.PutSection("stack", []byte("frames")); err != nil {
+		log.Fatal(err)
+	}
+	info, err := session.Commit(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return info
+}
+
+// When the newest generation's pages turn out to be damaged, the next older one is taken.
+func ExampleStore_OpenNewestBelow() {
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	store, err := memsnap.Open(dir, memsnap.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx := context.Background()
+	for base := range uint64(2) {
+		save(ctx, store, base, []byte(fmt.Sprintf("%-4096d", base)), 0)
+	}
+	// A bit of the newest generation's page flips.
+	path := dir + "/0000000000000002.gen"
+	b, err := os.ReadFile(path)
+	if err != nil {
+		log.Fatal(err)
+	}
+	b[70] ^= 1
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		log.Fatal(err)
+	}
+
+	g, _, err := store.OpenNewest(ctx)
+	for err == nil {
+		restored := make([]byte, g.Pages()*memsnap.PageSize)
+		damage := g.Restore(ctx, restored)
+		fmt.Printf("generation %d: well: %t\n", g.Info().Number, damage == nil)
+		if damage == nil {
+			break
+		}
+		g, _, err = store.OpenNewestBelow(ctx, g.Info().Number)
+	}
+	// Output:
+	// generation 2: well: false
+	// generation 1: well: true
+}

@@ -1,0 +1,177 @@
+package memsnap
+
+import (
+	"context"
+	"fmt"
+	"sync"
+)
+
+// Generation is an open generation. Its methods may be called concurrently. It holds no file open between calls.
+type Generation struct {
+	store *Store
+	file  *genFile
+	files map[uint64]*genFile // all that it needs, its own included
+	pages *pageMap
+
+	mu     sync.Mutex
+	closed bool
+	recent recentBlock
+}
+
+// recentBlock keeps the block that was read last, for pages that are read one after the other.
+type recentBlock struct {
+	file  *genFile
+	index int
+	data  []byte
+}
+
+// Info describes the generation. Sync is not known to it and 0.
+func (g *Generation) Info() Info { return g.file.info.info(g.file.number, g.file.header.Base) }
+
+// Pages returns the size of the memory, in pages of PageSize bytes.
+func (g *Generation) Pages() uint64 { return uint64(len(g.pages.links)) }
+
+// Sections returns the names of the sections, sorted.
+func (g *Generation) Sections() []string {
+	names := make([]string, len(g.file.sections))
+	for i, s := range g.file.sections {
+		names[i] = s.name
+	}
+	return names
+}
+
+// Section reads and checks a section. ErrNotFound says that the generation has none of that name.
+func (g *Generation) Section(name string) ([]byte, error) {
+	if err := g.usable(); err != nil {
+		return nil, err
+	}
+	s, ok := g.file.sections.find(name)
+	if !ok {
+		return nil, fmt.Errorf("section %q of generation %d: %w", name, g.file.number, ErrNotFound)
+	}
+	data, err := g.readSection(&s)
+	if err != nil {
+		return nil, fmt.Errorf("section %q of generation %d: %w", name, g.file.number, err)
+	}
+	return data, nil
+}
+
+func (g *Generation) readSection(s *section) ([]byte, error) {
+	path := g.files[s.Generation].path
+	f, err := g.store.fsys.Open(path)
+	if err != nil {
+		return nil, readError(path, -1, "file", true, err)
+	}
+	defer f.Close() // read only
+	stored := make([]byte, s.StoredSize)
+	if _, err := f.ReadAt(stored, int64(s.Offset)); err != nil {
+		return nil, readError(path, int64(s.Offset), "section", true, err)
+	}
+	return decodeSection(path, stored, &s.sectionEntry)
+}
+
+// ReadPage reads and checks one page into dst, which is PageSize bytes. If the page's first copy is damaged, the next
+// one is taken. After an error dst is undefined.
+func (g *Generation) ReadPage(index uint64, dst []byte) error {
+	if err := g.usable(); err != nil {
+		return err
+	}
+	if index >= g.Pages() || len(dst) != PageSize {
+		return fmt.Errorf("read page %d of %d into %d bytes: %w", index, g.Pages(), len(dst), ErrRange)
+	}
+	if g.pages.at(index) == 0 {
+		clear(dst)
+		return nil
+	}
+	var first error
+	done := false
+	g.pages.all(index, func(l backlink) bool {
+		err := g.readLink(l, dst)
+		done = err == nil
+		if first == nil {
+			first = err
+		}
+		return !done && IsDamage(err)
+	})
+	if !done {
+		return fmt.Errorf("read page %d of generation %d: %w", index, g.file.number, first)
+	}
+	return nil
+}
+
+// readLink reads the page that a backlink points to.
+func (g *Generation) readLink(l backlink, dst []byte) error {
+	file := g.files[l.generation()]
+	block, slot := int(l.position()/pagesPerBlock), l.position()%pagesPerBlock
+	g.mu.Lock()
+	recent := g.recent
+	g.mu.Unlock()
+	if recent.file != file || recent.index != block {
+		f, err := g.store.fsys.Open(file.path)
+		if err != nil {
+			return readError(file.path, -1, "file", true, err)
+		}
+		defer f.Close() // read only
+		at := file.blocks.offsets[block]
+		stored := make([]byte, file.blocks.offsets[block+1]-at)
+		if _, err := f.ReadAt(stored, at); err != nil {
+			return readError(file.path, at, "block", true, err)
+		}
+		e := &file.blocks.entries[block]
+		recent = recentBlock{file, block, make([]byte, int(e.Pages)*PageSize)}
+		if err := decodeBlock(recent.data, stored, e); err != nil {
+			return &CorruptError{file.path, at, "block: " + err.Error()}
+		}
+		g.mu.Lock()
+		g.recent = recent
+		g.mu.Unlock()
+	}
+	copy(dst, recent.data[slot*PageSize:][:PageSize])
+	return nil
+}
+
+// Close ends the use of the generation.
+func (g *Generation) Close() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
+	g.recent = recentBlock{}
+	return nil
+}
+
+func (g *Generation) usable() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return fmt.Errorf("generation %d is closed: %w", g.file.number, ErrState)
+	}
+	return nil
+}
+
+// Restore fills dst, which is the whole memory and all zero before, with the generation's pages. Everything that is
+// read is checked; zero pages are not touched. If a page's first copy is damaged, the next one is taken. After an error
+// the content of dst is undefined; IsDamage says whether it is worth to go on with OpenNewestBelow.
+func (g *Generation) Restore(ctx context.Context, dst []byte) error {
+	if err := g.usable(); err != nil {
+		return err
+	}
+	if uint64(len(dst)) != g.Pages()*PageSize {
+		return fmt.Errorf("restore %d pages into %d bytes: %w", g.Pages(), len(dst), ErrRange)
+	}
+	if err := g.readAll(ctx, dst, false); err != nil {
+		return fmt.Errorf("restore generation %d: %w", g.file.number, err)
+	}
+	return nil
+}
+
+// Verify reads every byte that the generation needs, all copies of its pages included, and checks it against CRC and
+// SHA-256.
+func (g *Generation) Verify(ctx context.Context) error {
+	if err := g.usable(); err != nil {
+		return err
+	}
+	if err := g.verify(ctx); err != nil {
+		return fmt.Errorf("verify generation %d: %w", g.file.number, err)
+	}
+	return nil
+}

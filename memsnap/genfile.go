@@ -1,0 +1,193 @@
+package memsnap
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"perdure/internal/durable"
+)
+
+const fileSuffix = ".gen"
+
+// fileName returns the name of a generation's file: 16 hexadecimal digits, so that a listing is in order.
+func fileName(number uint64) string { return fmt.Sprintf("%016x%s", number, fileSuffix) }
+
+// parseFileName is the inverse of fileName; it takes nothing else.
+func parseFileName(name string) (uint64, bool) {
+	if len(name) != 16+len(fileSuffix) || name[16:] != fileSuffix {
+		return 0, false
+	}
+	number, err := strconv.ParseUint(name[:16], 16, 64)
+	return number, err == nil && number > 0 && number <= maxNumber && fileName(number) == name
+}
+
+// genFile is the checked metadata of one generation's file: all of it but the blocks and the sections' bytes.
+type genFile struct {
+	path     string
+	number   uint64
+	header   header
+	footer   footer
+	blocks   blockTable
+	archive  *archivePart
+	sections sectionTable
+	info     infoRecord
+}
+
+// tailSize is how much of the end of a file is read at first: for most generations that is all their metadata.
+const tailSize = 8192
+
+// minFileSize is the length of a file without blocks and sections.
+const minFileSize = headerSize + tableHeadSize + archiveHeadSize + tableHeadSize + infoSize + footerSize
+
+// fileEnds is what is read of a file first: its checked header and footer and the bytes before the footer.
+type fileEnds struct {
+	header header
+	footer footer
+	head   [headerSize]byte
+	tail   []byte // ends with the footer
+	tailAt int64  // where in the file tail begins
+}
+
+// readEnds reads and checks header and footer. needed says that a newer generation leans on the file.
+func readEnds(f durable.File, path string, number uint64, needed bool) (*fileEnds, error) {
+	size, err := f.Size()
+	if err != nil {
+		return nil, readError(path, -1, "length", needed, err)
+	}
+	if size < minFileSize {
+		return nil, &CorruptError{path, size, "the file ends too early"}
+	}
+	e := &fileEnds{tailAt: max(headerSize, size-tailSize)}
+	if _, err := f.ReadAt(e.head[:], 0); err != nil {
+		return nil, readError(path, 0, "header", needed, err)
+	}
+	if e.header, err = decodeHeader(path, e.head[:], number); err != nil {
+		return nil, err
+	}
+	e.tail = make([]byte, size-e.tailAt)
+	if _, err := f.ReadAt(e.tail, e.tailAt); err != nil {
+		return nil, readError(path, e.tailAt, "footer", needed, err)
+	}
+	e.footer, err = decodeFooter(path, e.tail[len(e.tail)-footerSize:], size, number)
+	return e, err
+}
+
+// part returns a part that lies within the tail, checked against its CRC.
+func (e *fileEnds) part(path, name string, offset int64, size uint64, crc uint32) ([]byte, error) {
+	b := e.tail[offset-e.tailAt:][:size]
+	if crc32.Checksum(b, castagnoli) != crc {
+		return nil, &CorruptError{path, offset, name + ": CRC mismatch"}
+	}
+	return b, nil
+}
+
+// loadGenFile reads the metadata of a generation's file and checks all of it, up to the root hash.
+func loadGenFile(fsys durable.FS, dir string, number uint64, needed bool) (*genFile, error) {
+	path := filepath.Join(dir, fileName(number))
+	f, err := fsys.Open(path)
+	if err != nil {
+		return nil, readError(path, -1, "file", needed, err)
+	}
+	defer f.Close() // read only
+	e, err := readEnds(f, path, number, needed)
+	if err != nil {
+		return nil, err
+	}
+	foot := &e.footer
+	if at := foot.blockTableAt(); at < e.tailAt {
+		// The lengths were checked against that of the file, so this is no more than the file has.
+		e.tail, e.tailAt = make([]byte, foot.footerAt()+footerSize-at), at
+		if _, err := f.ReadAt(e.tail, at); err != nil {
+			return nil, readError(path, at, "metadata", needed, err)
+		}
+	}
+	table, err := e.part(path, "block table", foot.blockTableAt(), foot.BlockTableSize, foot.BlockTableCRC)
+	if err != nil {
+		return nil, err
+	}
+	archive, err := e.part(path, "archive", foot.archiveAt(), foot.ArchiveSize, foot.ArchiveCRC)
+	if err != nil {
+		return nil, err
+	}
+	sections, err := e.part(path, "section table", foot.sectionTableAt(), foot.SectionTableSize, foot.SectionTableCRC)
+	if err != nil {
+		return nil, err
+	}
+	info, err := e.part(path, "info", foot.infoAt(), foot.InfoSize, foot.InfoCRC)
+	if err != nil {
+		return nil, err
+	}
+	metadata := e.tail[foot.blockTableAt()-e.tailAt:]
+	if rootHash(e.head[:], metadata[:len(metadata)-footerSize+rootOffset]) != foot.Root {
+		return nil, &CorruptError{path, foot.footerAt() + rootOffset, "footer: the root hash does not match"}
+	}
+	g := &genFile{path: path, number: number, header: e.header, footer: e.footer}
+	if g.blocks, err = decodeBlockTable(path, foot.blockTableAt(), table, foot.BlocksSize); err != nil {
+		return nil, err
+	}
+	if g.archive, err = decodeArchive(path, foot.archiveAt(), archive, number, g.blocks.pages()); err != nil {
+		return nil, err
+	}
+	if g.sections, err = decodeSectionTable(path, foot.sectionTableAt(), sections, number, foot); err != nil {
+		return nil, err
+	}
+	g.info, err = decodeInfo(path, foot.infoAt(), info)
+	return g, err
+}
+
+// rootHash is the strong hash over a whole generation: over its header and its metadata up to the hash itself. The
+// metadata holds the SHA-256 of each block and of each section.
+func rootHash(head, metadata []byte) hash256 {
+	h := sha256.New()
+	h.Write(head)
+	h.Write(metadata)
+	return hash256(h.Sum(nil))
+}
+
+// readInfo reads only what a listing shows.
+func readInfo(fsys durable.FS, dir string, number uint64) (infoRecord, uint64, error) {
+	path := filepath.Join(dir, fileName(number))
+	f, err := fsys.Open(path)
+	if err != nil {
+		return infoRecord{}, 0, readError(path, -1, "file", false, err)
+	}
+	defer f.Close() // read only
+	e, err := readEnds(f, path, number, false)
+	if err != nil {
+		return infoRecord{}, 0, err
+	}
+	b, err := e.part(path, "info", e.footer.infoAt(), e.footer.InfoSize, e.footer.InfoCRC)
+	if err != nil {
+		return infoRecord{}, 0, err
+	}
+	r, err := decodeInfo(path, e.footer.infoAt(), b)
+	return r, e.header.Base, err
+}
+
+func decodeInfo(path string, at int64, b []byte) (infoRecord, error) {
+	var r infoRecord
+	if version := binary.LittleEndian.Uint32(b); version != infoVersion {
+		return r, &VersionError{path, "info", version}
+	}
+	decodeFixed(b, &r)
+	if r.Reserved != 0 || !zero(r.Reserved2[:]) {
+		return r, &CorruptError{path, at, "info: reserved bytes are not zero"}
+	}
+	return r, nil
+}
+
+// info returns the record in the terms of callers.
+func (r *infoRecord) info(number, base uint64) Info {
+	return Info{
+		Number: number, Base: base, Time: time.Unix(0, r.Time),
+		Pages: r.Pages, PagesPut: r.PagesPut, PagesNew: r.PagesNew, PagesLinked: r.PagesLinked,
+		PagesZero: r.PagesZero, PagesCopied: r.PagesCopied,
+		BytesRaw: r.BytesRaw, BytesStored: r.BytesStored,
+		Pause: time.Duration(r.Pause), Encode: time.Duration(r.Encode),
+	}
+}

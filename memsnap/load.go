@@ -1,0 +1,143 @@
+package memsnap
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// load reads a generation's archives and the metadata of all files that it needs.
+func (s *Store) load(ctx context.Context, number uint64) (*Generation, error) {
+	file, err := loadGenFile(s.fsys, s.dir, number, false)
+	if err != nil {
+		return nil, err
+	}
+	g := &Generation{store: s, file: file, files: map[uint64]*genFile{number: file}}
+	if err := g.loadChain(ctx); err != nil {
+		return nil, err
+	}
+	if err := g.loadFiles(ctx); err != nil {
+		return nil, err
+	}
+	if err := g.checkFiles(); err != nil {
+		return nil, err
+	}
+	for _, f := range g.files { // no longer needed; the generation may be kept open for long
+		if f != file {
+			f.archive, f.sections = nil, nil
+		}
+	}
+	return g, nil
+}
+
+// loadOther loads a file that the generation needs.
+func (g *Generation) loadOther(number uint64) (*genFile, error) {
+	f, err := loadGenFile(g.store.fsys, g.store.dir, number, true)
+	if err != nil {
+		return nil, fmt.Errorf("it needs generation %d: %w", number, err)
+	}
+	return f, nil
+}
+
+// loadChain goes along the chain of archives until all pages are known.
+func (g *Generation) loadChain(ctx context.Context) error {
+	loader := newMapLoader(g.file.archive.head.Pages)
+	for part := g.file; ; {
+		done, err := loader.add(part.path, part.number, part.footer.Root.tag(), part.archive)
+		if err != nil {
+			return err
+		}
+		if done {
+			g.pages = loader.m
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		older, err := g.loadOther(part.archive.head.Previous)
+		if err != nil {
+			return err
+		}
+		g.files[older.number] = older
+		if older.footer.Root != part.archive.head.PreviousRoot {
+			return &CorruptError{older.path, -1, fmt.Sprintf("this is not the file that generation %d leans on", part.number)}
+		}
+		part = older
+	}
+}
+
+// loadFiles loads the other files that backlinks and sections point to. There may be many, so it goes in parallel.
+func (g *Generation) loadFiles(ctx context.Context) error {
+	var missing []uint64
+	for number := range g.pages.refs {
+		if g.files[number] == nil {
+			missing = append(missing, number)
+		}
+	}
+	for _, sec := range g.file.sections {
+		if g.files[sec.Generation] == nil {
+			missing = append(missing, sec.Generation)
+		}
+	}
+	slices.Sort(missing)
+	missing = slices.Compact(missing)
+	loaded := make([]*genFile, len(missing))
+	err := inParallel(ctx, g.store.restoreWorkers, len(missing), func(next func() (int, bool)) (err error) {
+		for i, ok := next(); ok; i, ok = next() {
+			if loaded[i], err = g.loadOther(missing[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for i, f := range loaded {
+		if f != nil {
+			g.files[missing[i]] = f
+		}
+	}
+	return err
+}
+
+// checkFiles checks that the files are those that were meant and hold what is pointed to.
+func (g *Generation) checkFiles() error {
+	for number, ref := range g.pages.refs {
+		f := g.files[number]
+		if f.footer.Root.tag() != ref.tag {
+			return &CorruptError{f.path, -1, fmt.Sprintf("this is not the file that generation %d leans on", g.file.number)}
+		}
+		if ref.last >= f.blocks.pages() {
+			return &CorruptError{f.path, -1, fmt.Sprintf("a page is missing that generation %d needs", g.file.number)}
+		}
+	}
+	for _, sec := range g.file.sections {
+		f := g.files[sec.Generation]
+		if own, ok := f.sections.find(sec.name); !ok || own.sectionEntry != sec.sectionEntry {
+			return &CorruptError{f.path, -1, fmt.Sprintf("a section is missing that generation %d needs", g.file.number)}
+		}
+	}
+	return nil
+}
+
+// inParallel runs several workers that take the numbers from 0 up to n from next. It returns when all have ended, with
+// the first error or that of ctx; after an error there is no next.
+func inParallel(ctx context.Context, workers, n int, worker func(next func() (int, bool)) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var taken atomic.Int64
+	next := func() (int, bool) {
+		i := int(taken.Add(1)) - 1
+		return i, i < n && ctx.Err() == nil
+	}
+	var running sync.WaitGroup
+	for range min(workers, n) {
+		running.Go(func() {
+			if err := worker(next); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	running.Wait()
+	return context.Cause(ctx)
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package memsnap
+
+const thin = 1

@@ -1,0 +1,45 @@
+package wasi
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
+// errnoTable maps Linux's error numbers to preview 1's.
+var errnoTable = map[unix.Errno]Errno{
+	unix.E2BIG: E2BIG, unix.EACCES: EACCES, unix.EADDRINUSE: EADDRINUSE, unix.EADDRNOTAVAIL: EADDRNOTAVAIL,
+	unix.EAFNOSUPPORT: EAFNOSUPPORT, unix.EAGAIN: EAGAIN, unix.EALREADY: EALREADY, unix.EBADF: EBADF,
+	unix.EBADMSG: EBADMSG, unix.EBUSY: EBUSY, unix.ECANCELED: ECANCELED, unix.ECHILD: ECHILD,
+	unix.ECONNABORTED: ECONNABORTED, unix.ECONNREFUSED: ECONNREFUSED, unix.ECONNRESET: ECONNRESET,
+	unix.EDEADLK: EDEADLK, unix.EDESTADDRREQ: EDESTADDRREQ, unix.EDOM: EDOM, unix.EDQUOT: EDQUOT,
+	unix.EEXIST: EEXIST, unix.EFAULT: EFAULT, unix.EFBIG: EFBIG, unix.EHOSTUNREACH: EHOSTUNREACH,
+	unix.EIDRM: EIDRM, unix.EILSEQ: EILSEQ, unix.EINPROGRESS: EINPROGRESS, unix.EINTR: EINTR,
+	unix.EINVAL: EINVAL, unix.EIO: EIO, unix.EISCONN: EISCONN, unix.EISDIR: EISDIR, unix.ELOOP: ELOOP,
+	unix.EMFILE: EMFILE, unix.EMLINK: EMLINK, unix.EMSGSIZE: EMSGSIZE, unix.EMULTIHOP: EMULTIHOP,
+	unix.ENAMETOOLONG: ENAMETOOLONG, unix.ENETDOWN: ENETDOWN, unix.ENETRESET: ENETRESET,
+	unix.ENETUNREACH: ENETUNREACH, unix.ENFILE: ENFILE, unix.ENOBUFS: ENOBUFS, unix.ENODEV: ENODEV,
+	unix.ENOENT: ENOENT, unix.ENOEXEC: ENOEXEC, unix.ENOLCK: ENOLCK, unix.ENOLINK: ENOLINK,
+	unix.ENOMEM: ENOMEM, unix.ENOMSG: ENOMSG, unix.ENOPROTOOPT: ENOPROTOOPT, unix.ENOSPC: ENOSPC,
+	unix.ENOSYS: ENOSYS, unix.ENOTCONN: ENOTCONN, unix.ENOTDIR: ENOTDIR, unix.ENOTEMPTY: ENOTEMPTY,
+	unix.ENOTRECOVERABLE: ENOTRECOVERABLE, unix.ENOTSOCK: ENOTSOCK, unix.EOPNOTSUPP: ENOTSUP,
+	unix.ENOTTY: ENOTTY, unix.ENXIO: ENXIO, unix.EOVERFLOW: EOVERFLOW, unix.EOWNERDEAD: EOWNERDEAD,
+	unix.EPERM: EPERM, unix.EPIPE: EPIPE, unix.EPROTO: EPROTO, unix.EPROTONOSUPPORT: EPROTONOSUPPORT,
+	unix.EPROTOTYPE: EPROTOTYPE, unix.ERANGE: ERANGE, unix.EROFS: EROFS, unix.ESPIPE: ESPIPE,
+	unix.ESRCH: ESRCH, unix.ESTALE: ESTALE, unix.ETIMEDOUT: ETIMEDOUT, unix.ETXTBSY: ETXTBSY, unix.EXDEV: EXDEV,
+}
+
+// toErrno returns preview 1's number for an error of a system call. What has
+// none is EIO.
+func toErrno(err error) Errno {
+	if err == nil {
+		return ESUCCESS
+	}
+	var e unix.Errno
+	if errors.As(err, &e) {
+		if w, ok := errnoTable[e]; ok {
+			return w
+		}
+	}
+	return EIO
+}

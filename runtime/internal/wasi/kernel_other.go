@@ -1,0 +1,16 @@
+//go:build !linux
+
+package wasi
+
+import "errors"
+
+// System is the Kernel of the operating system. Only Linux has one.
+type System struct{ Kernel }
+
+// OS returns an error: Linux is the only system whose Kernel this package has.
+func OS() (*System, error) {
+	return nil, errors.New("the WASI host needs Linux")
+}
+
+// Release does nothing.
+func (s *System) Release() error { return nil }

@@ -1,0 +1,162 @@
+package wasi
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// listenBacklog is how many connections may wait to be accepted, as far as the
+// system allows.
+const listenBacklog = 4096
+
+// Listen implements Kernel.
+func (s *System) Listen(network, address string) (Handle, error) {
+	fd, err := listen(network, address)
+	if err != nil {
+		return NoHandle, fmt.Errorf("listen on %s %s: %w", network, address, err)
+	}
+	return Handle(fd), nil
+}
+
+func listen(network, address string) (int, error) {
+	switch network {
+	case "unix":
+		return listenUnix(address)
+	case "tcp", "tcp4", "tcp6":
+	default:
+		return -1, errors.New("unknown network (known: tcp, tcp4, tcp6, unix)")
+	}
+	addr, err := net.ResolveTCPAddr(network, address)
+	if err != nil {
+		return -1, err
+	}
+	if v4 := addr.IP.To4(); network == "tcp4" || v4 != nil {
+		sa := &unix.SockaddrInet4{Port: addr.Port}
+		copy(sa.Addr[:], v4)
+		return listenAt(unix.AF_INET, sa, false)
+	}
+	sa := &unix.SockaddrInet6{Port: addr.Port}
+	copy(sa.Addr[:], addr.IP.To16())
+	if addr.Zone != "" {
+		ifi, err := net.InterfaceByName(addr.Zone)
+		if err != nil {
+			return -1, err
+		}
+		sa.ZoneId = uint32(ifi.Index)
+	}
+	fd, err := listenAt(unix.AF_INET6, sa, network == "tcp6")
+	if errors.Is(err, unix.EAFNOSUPPORT) && network == "tcp" && addr.IP == nil {
+		return listenAt(unix.AF_INET, &unix.SockaddrInet4{Port: addr.Port}, false)
+	}
+	return fd, err
+}
+
+// listenAt makes a listening socket. only6 keeps an IPv6 wildcard from taking
+// IPv4 connections too.
+func listenAt(family int, sa unix.Sockaddr, only6 bool) (int, error) {
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, err
+	}
+	if family != unix.AF_UNIX {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	}
+	if err == nil && family == unix.AF_INET6 {
+		v := 0
+		if only6 {
+			v = 1
+		}
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, v)
+	}
+	if err == nil {
+		err = unix.Bind(fd, sa)
+	}
+	if err == nil {
+		err = unix.Listen(fd, listenBacklog)
+	}
+	if err != nil {
+		_ = unix.Close(fd) // never used
+		return -1, err
+	}
+	return fd, nil
+}
+
+// listenUnix listens at a path. A socket file that a dead process left there is
+// replaced; one that answers is not.
+func listenUnix(path string) (int, error) {
+	sa := &unix.SockaddrUnix{Name: path}
+	fd, err := listenAt(unix.AF_UNIX, sa, false)
+	if !errors.Is(err, unix.EADDRINUSE) || !abandoned(sa) {
+		return fd, err
+	}
+	if err := unix.Unlink(path); err != nil {
+		return -1, err
+	}
+	return listenAt(unix.AF_UNIX, sa, false)
+}
+
+// abandoned reports whether the socket file at sa has no listener any more.
+func abandoned(sa unix.Sockaddr) bool {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	err = unix.Connect(fd, sa)
+	_ = unix.Close(fd) // nothing was sent
+	return err == unix.ECONNREFUSED
+}
+
+// Accept implements Kernel.
+func (s *System) Accept(h Handle) (Handle, Errno) {
+	for {
+		fd, _, err := unix.Accept4(int(h), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+		switch err {
+		case nil:
+			return Handle(fd), ESUCCESS
+		case unix.EINTR, unix.ECONNABORTED:
+			continue // a connection that went away while it waited is not the guest's concern
+		}
+		return NoHandle, toErrno(err)
+	}
+}
+
+// Recv implements Kernel.
+func (s *System) Recv(h Handle, bufs [][]byte, flags RecvFlags) (int, bool, Errno) {
+	how := unix.MSG_DONTWAIT
+	if flags&RecvPeek != 0 {
+		how |= unix.MSG_PEEK
+	}
+	for {
+		n, _, got, _, err := unix.RecvmsgBuffers(int(h), bufs, nil, how)
+		if err == unix.EINTR {
+			continue
+		}
+		return max(n, 0), got&unix.MSG_TRUNC != 0, toErrno(err)
+	}
+}
+
+// Send implements Kernel.
+func (s *System) Send(h Handle, bufs [][]byte) (int, Errno) {
+	n, err := retry(func() (int, error) {
+		return unix.SendmsgBuffers(int(h), bufs, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	})
+	return max(n, 0), toErrno(err)
+}
+
+// Shutdown implements Kernel.
+func (s *System) Shutdown(h Handle, how int) Errno {
+	switch how {
+	case sdRd:
+		how = unix.SHUT_RD
+	case sdWr:
+		how = unix.SHUT_WR
+	case sdRd | sdWr:
+		how = unix.SHUT_RDWR
+	default:
+		return EINVAL
+	}
+	return toErrno(unix.Shutdown(int(h), how))
+}
