@@ -1,181 +1,278 @@
 package runtime
 
 import (
-	"bufio"
-	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
-
-	"perdure/runtime/internal/guests"
 )
 
-// run is one life of a worker.
-type run struct {
-	cmd    *exec.Cmd
-	stdout bytes.Buffer
-	stderr bytes.Buffer
-	mu     sync.Mutex
-	events []string
-	read   chan struct{} // closed when the report has ended
+// history is what must hold from one life of a process to the next. Its positions are
+// bytes of the output of an undisturbed run; where the guest stood is known as a range.
+type history struct {
+	golden string
+	cuts   map[uint64]span // where the guest stood in each generation that was announced
+	tail   span            // where it stood in the next one, if that was not announced
+	last   uint64          // the newest that was announced
+	far    int             // the farthest position
+
+	lives, restores, generations, repeated int
 }
 
-// start starts a worker.
-func start(t testing.TB, o Options) *run {
-	t.Helper()
-	o.Events = nil
-	spec, err := json.Marshal(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &run{cmd: exec.Command(os.Args[0]), read: make(chan struct{})}
-	r.cmd.Env = append(os.Environ(), workerEnv+"="+string(spec))
-	r.cmd.Stdout, r.cmd.Stderr = &r.stdout, &r.stderr
-	pr, pw, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.cmd.ExtraFiles = []*os.File{pw}
-	if err := r.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	pw.Close()
-	go func() {
-		defer close(r.read)
-		defer pr.Close()
-		for s := bufio.NewScanner(pr); s.Scan(); {
-			r.mu.Lock()
-			r.events = append(r.events, s.Text())
-			r.mu.Unlock()
-		}
-	}()
-	return r
+type span struct{ from, to int }
+
+func newHistory(golden string) *history {
+	return &history{golden: golden, cuts: map[uint64]span{}}
 }
 
-// wait waits for the end of a worker, at most for limit, and returns its exit status, -1
-// when it was killed.
-func (r *run) wait(t testing.TB, limit time.Duration) int {
-	t.Helper()
-	timer := time.AfterFunc(limit, func() { _ = r.cmd.Process.Kill() })
-	err := r.cmd.Wait()
-	<-r.read
-	if !timer.Stop() {
-		t.Fatalf("worker did not end within %v\n%s\n%s", limit, r.stderr.Bytes(), strings.Join(r.events, "\n"))
-	}
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	return r.cmd.ProcessState.ExitCode()
-}
-
-func (r *run) has(event string) int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	n := 0
-	for _, e := range r.events {
-		if strings.HasPrefix(e, "runtime."+event+" ") {
-			n++
-		}
-	}
-	return n
-}
-
-// killCase is a program that writes its progress to a file of its directory.
-type killCase struct {
-	name string
-	path string
-	args []string
-}
-
-func goldenRun(t testing.TB, c killCase, cache string) (stdout, file []byte) {
-	t.Helper()
-	out := t.TempDir()
-	r := start(t, Options{Dir: filepath.Join(t.TempDir(), "p"), Name: c.name, CacheDir: cache, Program: c.path,
-		Args: append([]string{c.name}, c.args...), Preopens: []Preopen{{Host: out, Guest: "/"}}})
-	if status := r.wait(t, time.Minute); status != 0 {
-		t.Fatalf("status %d: %s", status, r.stderr.Bytes())
-	}
-	file, err := os.ReadFile(filepath.Join(out, "out.txt"))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		t.Fatal(err)
-	}
-	return r.stdout.Bytes(), file
-}
-
-// killUntilEnd runs a program to its end through as many kill -9 as come, and compares.
-func killUntilEnd(t *testing.T, c killCase, cache string, rnd *rand.Rand, maxKills int) (kills int) {
-	t.Helper()
-	wantOut, wantFile := goldenRun(t, c, cache)
-	out := t.TempDir()
-	o := Options{Dir: filepath.Join(t.TempDir(), "p"), Name: c.name, CacheDir: cache, Program: c.path,
-		Args: append([]string{c.name}, c.args...), Preopens: []Preopen{{Host: out, Guest: "/"}},
-		Every: 3 * time.Millisecond, MaxShare: 1}
-	for {
-		r := start(t, o)
-		if kills < maxKills {
-			d := time.Duration(rnd.Int64N(int64(150 * time.Millisecond)))
-			time.AfterFunc(d, func() { _ = r.cmd.Process.Signal(syscall.SIGKILL) })
-		}
-		status := r.wait(t, time.Minute)
-		if status < 0 {
-			kills++
-			continue
-		}
-		if status != 0 {
-			t.Fatalf("status %d after %d kills: %s\n%s", status, kills, r.stderr.Bytes(), strings.Join(r.events, "\n"))
-		}
-		if !bytes.HasSuffix(wantOut, lastLine(r.stdout.Bytes())) {
-			t.Errorf("after %d kills the last line is %q, want the end of %q", kills, lastLine(r.stdout.Bytes()), wantOut)
-		}
-		break
-	}
-	file, err := os.ReadFile(filepath.Join(out, "out.txt"))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(file, wantFile) {
-		t.Errorf("after %d kills the file differs:\n%s", kills, firstDifference(file, wantFile))
-	}
-	return kills
-}
-
-func lastLine(b []byte) []byte {
-	b = bytes.TrimRight(b, "\n")
-	return append(b[bytes.LastIndexByte(b, '\n')+1:], '\n')
-}
-
-func firstDifference(got, want []byte) string {
-	g, w := strings.Split(string(got), "\n"), strings.Split(string(want), "\n")
-	for i := range w {
-		if i >= len(g) || g[i] != w[i] {
-			line := ""
-			if i < len(g) {
-				line = g[i]
+// add takes a life in. It returns an error when that life did not go on where the newest
+// generation stood.
+func (h *history) add(l *life, suspended bool) error {
+	out, events := l.parse()
+	var at span
+	began, restored := false, uint64(0)
+	mark := 0 // of the last generation of this life, in out
+	for _, e := range events {
+		switch e.kind {
+		case "StartedEvent":
+			if h.last != 0 {
+				return fmt.Errorf("started anew though generation %d was committed", h.last)
 			}
-			return fmt.Sprintf("line %d: got %q, want %q", i+1, line, w[i])
+			began = true
+		case "RestoredEvent":
+			switch {
+			case e.number < h.last:
+				return fmt.Errorf("went back to generation %d, though %d was committed", e.number, h.last)
+			case e.number == h.last:
+				at = h.cuts[e.number]
+			case e.number == h.last+1: // killed before it was announced
+				at = h.tail
+			default:
+				return fmt.Errorf("restored generation %d, the last that was committed is %d", e.number, h.last)
+			}
+			began, restored = true, e.number
+			h.restores++
+		}
+		if began {
+			break
 		}
 	}
-	return fmt.Sprintf("%d lines, want %d", len(g), len(w))
+	if !began {
+		if out != "" {
+			return fmt.Errorf("printed %q before it began", out)
+		}
+		return nil
+	}
+	h.lives++
+	if err := h.place(&at, out); err != nil {
+		return err
+	}
+	if restored > h.last {
+		h.last, h.cuts[restored] = restored, at
+	}
+	for _, e := range events {
+		switch e.kind {
+		case "CommittedEvent":
+			if e.number <= h.last {
+				return fmt.Errorf("generation %d was committed after %d", e.number, h.last)
+			}
+			// The cut came after the generation before was announced, and before this one.
+			h.cuts[e.number] = span{at.from + mark, at.to + e.at}
+			h.last, mark = e.number, e.at
+			h.generations++
+		case "SkippedEvent", "CommitFailedEvent", "WarningEvent":
+			return fmt.Errorf("%s: %s", e.kind, e.text)
+		}
+	}
+	end := span{at.from + len(out), at.to + len(out)}
+	if suspended {
+		h.cuts[h.last] = end // nothing ran after the cut
+	}
+	h.tail = span{at.from + mark, end.to}
+	h.far = max(h.far, end.from)
+	return nil
 }
 
-func TestKill(t *testing.T) {
-	rnd := seed(t)
-	cache := t.TempDir()
-	total := 0
-	for _, name := range []string{"primes", "tree", "sort", "float", "simd"} {
-		t.Run(name, func(t *testing.T) {
-			total += killUntilEnd(t, killCase{name: name, path: guests.Path(t, name), args: []string{"300", "out.txt"}}, cache, rnd, 15)
-		})
+// place narrows down where a life has begun by what it printed.
+func (h *history) place(at *span, out string) error {
+	found := span{-1, -1}
+	for p := at.from; p <= min(at.to, len(h.golden)-len(out)); p++ {
+		if strings.HasPrefix(h.golden[p:], out) {
+			if found.from < 0 {
+				found.from = p
+			}
+			found.to = p
+		}
 	}
-	t.Logf("%d kills", total)
+	if found.from < 0 {
+		return fmt.Errorf("went on from between byte %d and %d of the output, and printed %.300q", at.from, at.to, out)
+	}
+	if found.from < h.far {
+		h.repeated++
+	}
+	*at = found
+	return nil
+}
+
+// killer kills workers.
+type killer struct {
+	rnd     *rand.Rand
+	cache   string
+	kills   int // how many at most, for one program
+	terms   bool
+	startup time.Duration // how long a start takes, at last
+
+	mu    sync.Mutex
+	total killed
+}
+
+type killed struct{ kills, early, terms, restores, generations, repeated, lives int }
+
+func (k killed) String() string {
+	return fmt.Sprintf("%d kills (%d of them while starting or restoring), %d suspensions, %d lives, %d restores (%d printed again what came after their generation), %d generations",
+		k.kills, k.early, k.terms, k.lives, k.restores, k.repeated, k.generations)
+}
+
+// place makes the options and the directory for a subject.
+func (k *killer) place(t *testing.T, s subject, args []string) Options {
+	t.Helper()
+	out := t.TempDir()
+	for name, content := range s.given {
+		if err := os.WriteFile(filepath.Join(out, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return Options{Dir: processDir(t), Name: s.Name, CacheDir: k.cache, Program: s.path(t),
+		Args: append([]string{s.Guest}, args...), Preopens: []Preopen{{Host: out, Guest: "/"}}}
+}
+
+// program kills a program until it ends.
+func (k *killer) program(t *testing.T, s subject, args []string, seed uint64) {
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	o := k.place(t, s, args)
+	l := launch(t, workerSpec{Options: o}, nil)
+	if !l.await(2*time.Minute, 1, "StartedEvent") {
+		t.Fatalf("does not start\n%s", l.describe())
+	}
+	began := time.Now() // code is compiled
+	golden := l.ends(int(s.ExitCode))
+	length := time.Since(began)
+	want := outcome{files: tree(t, o.Preopens[0].Host)}
+
+	o = k.place(t, s, args)
+	o.Every, o.MaxShare = time.Duration(1+rnd.IntN(4))*time.Millisecond, 1
+	h := newHistory(golden)
+	startup := 100 * time.Millisecond
+	var sum killed
+	for {
+		l := launch(t, workerSpec{Options: o}, nil)
+		how := rnd.IntN(100)
+		after := time.Duration(rnd.Int64N(int64(2 * length / time.Duration(k.kills))))
+		stop := sum.kills+sum.terms < k.kills
+		switch {
+		case !stop:
+		case how < 20: // while it starts
+			sum.early++
+			at := time.Duration(rnd.Int64N(int64(startup)))
+			time.AfterFunc(at, func() { l.signal(syscall.SIGKILL) })
+		default:
+			sig := syscall.SIGKILL
+			if k.terms && how < 35 {
+				sig = syscall.SIGTERM
+			}
+			if l.await(time.Minute, 1, "StartedEvent", "RestoredEvent") {
+				startup = time.Since(l.began)
+				time.Sleep(after)
+				l.signal(sig)
+			}
+		}
+		status := l.wait(2 * time.Minute)
+		again := h.last != 0 && len(l.events("StartedEvent")) > 0 && h.far == len(golden)
+		if again {
+			h = newHistory(golden) // it had ended when it was killed
+		}
+		if err := h.add(l, status == statusSuspended); err != nil {
+			t.Fatalf("after %v: %v\n%s", sum, err, l.describe())
+		}
+		if status >= 0 && status != statusSuspended {
+			if status != int(s.ExitCode) {
+				t.Fatalf("status %d after %v\n%s", status, sum, l.describe())
+			}
+			if h.far != len(golden) {
+				t.Errorf("after %v the output ends at byte %d of %d", sum, h.far, len(golden))
+			}
+			break
+		}
+		if status == statusSuspended {
+			sum.terms++
+		} else {
+			sum.kills++
+		}
+	}
+	got := outcome{files: tree(t, o.Preopens[0].Host)}
+	got.compare(t, &want)
+	sum.restores, sum.generations, sum.repeated, sum.lives = h.restores, h.generations, h.repeated, h.lives
+	t.Logf("startup %v, runs for %v, every %v: %v", startup.Round(time.Millisecond), length.Round(time.Millisecond), o.Every, sum)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.total.kills += sum.kills
+	k.total.early += sum.early
+	k.total.terms += sum.terms
+	k.total.restores += sum.restores
+	k.total.generations += sum.generations
+	k.total.repeated += sum.repeated
+	k.total.lives += sum.lives
+}
+
+// killTest kills each of the programs so many times, two at a time. Their work is divided
+// by part.
+func killTest(t *testing.T, names []string, kills, part int) {
+	k := &killer{rnd: seed(t), cache: cacheDir(), kills: kills, terms: true}
+	t.Run("programs", func(t *testing.T) {
+		for _, name := range names {
+			s := named(t, name)
+			if name == "tinygo-cat" {
+				s = tinyGo(t, 3000/part)
+			}
+			if !s.Again {
+				t.Fatalf("%s cannot go on from a moment before its files were changed", name)
+			}
+			args, seed := slices.Clone(s.Long), k.rnd.Uint64()
+			for i := range args {
+				if n, err := strconv.Atoi(args[i]); err == nil {
+					args[i] = strconv.Itoa(max(1, n/part))
+					break
+				}
+			}
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				k.program(t, s, args, seed)
+			})
+		}
+	})
+	t.Log(k.total)
+	if t.Failed() {
+		return
+	}
+	if k.total.restores < k.total.kills/3 || k.total.repeated == 0 || k.total.terms == 0 {
+		t.Error("too few restores for this to be a test")
+	}
+}
+
+// A program that is killed at random times ends as if it had not been, and never goes on
+// from before the last generation that was announced.
+func TestKill(t *testing.T) {
+	names := []string{"primes", "tree", "sort", "float", "simd", "list", "ackermann", "sqlite-sort",
+		"rust-collections", "zig-generic", "as-work", "tinygo-cat", "go-sort", "go-flate", "go-maps", "go-goroutines"}
+	if underRace {
+		names = names[:len(names)-3]
+	}
+	killTest(t, names, 6, 4)
 }

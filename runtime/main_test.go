@@ -8,43 +8,103 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 )
 
-// workerEnv makes the test binary a worker: it holds the Options as JSON.
+// workerEnv makes the test binary a worker: it holds a workerSpec as JSON.
 const workerEnv = "PERDURE_TEST_WORKER"
+
+// Exit statuses of a worker beside the guest's own.
+const (
+	statusTrap      = 134
+	statusSuspended = 143
+	statusError     = 125
+)
+
+// workerSpec is what a worker is told.
+type workerSpec struct {
+	Options Options
+	// Full is the path of a file: while it exists, the file system of the generations
+	// is full.
+	Full string
+	// SnapshotOnUSR1 makes the worker take a generation when it gets that signal.
+	SnapshotOnUSR1 bool
+}
+
+// The events of a worker go to its standard output, among what the guest prints, so that
+// both are in order. These bytes enclose them.
+const eventBegin, eventEnd = "\x01", "\x02"
 
 func TestMain(m *testing.M) {
 	if spec := os.Getenv(workerEnv); spec != "" {
 		os.Exit(worker(spec))
 	}
-	os.Exit(m.Run())
+	status := m.Run()
+	if sharedCache != "" {
+		_ = os.RemoveAll(sharedCache) // a temporary directory
+	}
+	os.Exit(status)
 }
 
-// worker runs one process until it ends, as the command line does. It tells on descriptor
-// 3 what happens.
-func worker(spec string) int {
+var (
+	sharedCache string
+	cacheDir    = sync.OnceValue(func() string {
+		dir, err := os.MkdirTemp("", "perdure-test-cache-")
+		if err != nil {
+			panic(err)
+		}
+		sharedCache = dir
+		return dir
+	})
+)
+
+// worker runs one process until it ends, as the command line does.
+func worker(text string) int {
 	fail := func(err error) int {
 		fmt.Fprintln(os.Stderr, "worker:", err)
 		var trap *TrapError
 		if errors.As(err, &trap) {
-			return 134
+			return statusTrap
 		}
-		return 125
+		return statusError
 	}
-	var o Options
-	if err := json.Unmarshal([]byte(spec), &o); err != nil {
+	var spec workerSpec
+	if err := json.Unmarshal([]byte(text), &spec); err != nil {
 		return fail(err)
 	}
-	report := os.NewFile(3, "report")
-	o.Events = func(e Event) { fmt.Fprintf(report, "%T %s\n", e, e) }
+	o := spec.Options
+	o.Events = func(e Event) {
+		// One write, so that it is whole when the worker is killed.
+		fmt.Fprintf(os.Stdout, eventBegin+"%T %d %s"+eventEnd, e, generationOf(e), e)
+	}
+	if spec.Full != "" {
+		o.hooks.fs = fullFS{flag: spec.Full}
+	}
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer cancel()
 	p, err := Open(ctx, o)
+	if errors.Is(err, context.Canceled) {
+		return statusSuspended
+	}
 	if err != nil {
 		return fail(err)
+	}
+	if spec.SnapshotOnUSR1 {
+		usr1 := make(chan os.Signal, 1)
+		signal.Notify(usr1, syscall.SIGUSR1)
+		go func() {
+			for range usr1 {
+				if info, err := p.Snapshot(ctx); err != nil {
+					fmt.Fprintln(os.Stderr, "snapshot:", err)
+				} else {
+					fmt.Fprintln(os.Stderr, "snapshot", info.Number)
+				}
+			}
+		}()
 	}
 	r, err := p.Run(ctx)
 	if err == nil {
@@ -54,9 +114,22 @@ func worker(spec string) int {
 		return fail(err)
 	}
 	if r.Suspended {
-		return 143
+		return statusSuspended
 	}
 	return int(r.ExitCode)
+}
+
+// generationOf returns the number of the generation that an event is about, or 0.
+func generationOf(e Event) uint64 {
+	switch e := e.(type) {
+	case RestoredEvent:
+		return e.Generation.Number
+	case CommittedEvent:
+		return e.Generation.Number
+	case SkippedEvent:
+		return e.Generation
+	}
+	return 0
 }
 
 // seed returns a random source that PERDURE_SEED repeats, and prints its seed.
@@ -68,3 +141,6 @@ func seed(t testing.TB) *rand.Rand {
 	t.Logf("PERDURE_SEED=%d", s)
 	return rand.New(rand.NewPCG(s, 0))
 }
+
+// processDir returns a directory for a process.
+func processDir(t testing.TB) string { return filepath.Join(t.TempDir(), "process") }

@@ -39,6 +39,8 @@ type Options struct {
 	// Events, if not nil, is told what happens. It is called from several goroutines, but
 	// not at once, and must not call the Process.
 	Events func(Event) `json:"-"`
+
+	hooks hooks // of tests
 }
 
 // Preopen is a directory that the guest is given.

@@ -93,11 +93,11 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 	if p.lock, err = lock(o.Dir, o.Name); err != nil {
 		return nil, err
 	}
-	if p.store, err = memsnap.Open(filepath.Join(o.Dir, generationsDir), memsnap.Options{}); err != nil {
+	if p.store, err = memsnap.Open(filepath.Join(o.Dir, generationsDir), memsnap.Options{FS: o.hooks.fs}); err != nil {
 		return nil, err
 	}
 	p.engine, p.cache = newEngine(ctx, o.CacheDir, p.memoryLimit(), p.event)
-	if p.program, err = load(ctx, p.engine, p.module, p.sum, o.CacheDir, p.opt.programName(), p.event); err != nil {
+	if p.program, err = load(ctx, p.engine, p.module, p.sum, o.CacheDir, p.opt.programName(), o.hooks.poll != nil, p.event); err != nil {
 		return nil, err
 	}
 	if p.kernel, err = wasi.OS(); err != nil {
@@ -277,7 +277,7 @@ func (p *Process) instantiate(ctx context.Context) error {
 		p.event(WarningEvent{fmt.Sprintf("this kernel does not track written pages, so that snapshots read all memory: %v", err)})
 	}
 	p.inst, err = p.program.Instantiate(ctx, engine.InstanceConfig{
-		Host: (*wasiCalls)(p), Funcs: wasiFuncs(), Memory: p.mem, Cut: p.cut,
+		Host: (*wasiCalls)(p), Funcs: wasiFuncs(), Memory: p.mem, Cut: p.cut, Poll: p.opt.hooks.poll,
 	})
 	return err
 }
@@ -298,7 +298,7 @@ func (p *Process) growTo(size uint64) error {
 }
 
 func (p *Process) wasiConfig() wasi.Config {
-	c := wasi.Config{Args: p.opt.Args, Env: p.opt.Env}
+	c := wasi.Config{Args: p.opt.Args, Env: p.opt.Env, Stdio: p.opt.hooks.stdio}
 	for _, d := range p.opt.Preopens {
 		c.Preopens = append(c.Preopens, wasi.Preopen{Host: d.Host, Guest: d.Guest, ReadOnly: d.ReadOnly})
 	}

@@ -88,11 +88,11 @@ func entry(m *wasm.Module) (uint32, error) {
 const hotMagic = "perdure-hot\x00\x00\x00\x00\x01"
 
 // load makes the program's code, or finds it in the cache.
-func load(ctx context.Context, e *engine.Engine, m *wasm.Module, sum, cacheDir, name string, events func(Event)) (*engine.Program, error) {
+func load(ctx context.Context, e *engine.Engine, m *wasm.Module, sum, cacheDir, name string, everyLoop bool, events func(Event)) (*engine.Program, error) {
 	path := ""
 	if cacheDir != "" {
 		path = filepath.Join(cacheDir, fmt.Sprintf("%s-v%d.hot", sum, instrument.Version))
-		if hot, meta := readHot(path); meta != nil && meta.Bind(m) == nil {
+		if hot, meta := readHot(path); meta != nil && meta.EveryLoop == everyLoop && meta.Bind(m) == nil {
 			return e.LoadInstrumented(ctx, hot, meta)
 		}
 	}
@@ -100,7 +100,7 @@ func load(ctx context.Context, e *engine.Engine, m *wasm.Module, sum, cacheDir, 
 		return nil, &RefusedError{Program: name, Err: err}
 	}
 	events(ProgressEvent{What: "instrumenting", Total: len(m.Codes)})
-	hot, meta, err := instrument.Instrument(m, instrument.Options{Progress: func(done, total int) {
+	hot, meta, err := instrument.Instrument(m, instrument.Options{EveryLoop: everyLoop, Progress: func(done, total int) {
 		events(ProgressEvent{What: "instrumenting", Done: done, Total: total})
 	}})
 	if err != nil {

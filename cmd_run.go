@@ -1,0 +1,282 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"perdure/runtime"
+)
+
+// runCommand is perdure run: one program in the foreground.
+type runCommand struct {
+	env   *environment
+	flags *pflag.FlagSet
+	place *place
+	talk  *talk
+
+	// Flags.
+	name, cache, memory string
+	every               time.Duration
+	dirs, vars, sockets []string
+	fresh               bool
+	lastFailure         string // of a generation, said already
+	program             string
+	args                []string
+}
+
+func newRunCommand(env *environment) *cobra.Command {
+	r := &runCommand{env: env}
+	cmd := &cobra.Command{
+		Use:   "run [flags] PROGRAM.wasm [ARG...]",
+		Short: "run a program in the foreground, persistently",
+		Long: `Run a program in the foreground. Its state is saved every now and then; the same command
+later goes on where it was, however it ended: by Ctrl-C, by kill -9, with the machine.
+A program that has ended starts anew. Flags end at the program: what follows is its own.
+
+SIGINT and SIGTERM suspend the program: it is saved, and perdure exits with status 130 or 143
+(SIGHUP: 129). A second one exits at once. SIGUSR1 saves it and lets it run.
+
+Exit status: the program's own; 125 an error of Perdure, 126 the program is refused,
+127 it is not found, 134 it did what it must not (a trap), 130 and 143 it is suspended.`,
+		Example: `  perdure run prog.wasm one two
+  perdure run --name blue --every 200ms --env LANG=C prog.wasm
+  perdure run --dir data:/data --dir /etc:/etc:ro prog.wasm
+  perdure run --listen tcp://127.0.0.1:8080 server.wasm
+  perdure run --fresh prog.wasm`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("which program? perdure run [flags] PROGRAM.wasm [ARG...]; see perdure run --help")
+			}
+			return nil
+		},
+		ValidArgsFunction: completeProgram,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r.flags, r.program, r.args = cmd.Flags(), args[0], args[1:]
+			return r.run(cmd.Context(), cmd)
+		},
+	}
+	r.talk = newTalk(env.stderr)
+	f := cmd.Flags()
+	f.SetInterspersed(false)
+	f.SortFlags = false
+	r.place = addStateFlag(cmd, env)
+	f.StringVar(&r.name, "name", "", "`NAME` of the process (default: the file name without .wasm)")
+	f.DurationVar(&r.every, "every", time.Second, "`INTERVAL` between snapshots; 0: only at the end and on SIGUSR1")
+	f.StringArrayVar(&r.dirs, "dir", nil, "`HOST[:GUEST[:ro]]`: a directory that the program may use (repeatable)")
+	f.StringArrayVar(&r.vars, "env", nil, "`K=V`: a variable of its environment (repeatable)")
+	f.StringArrayVar(&r.sockets, "listen", nil, "`tcp://HOST:PORT`: a listening socket; also tcp4, tcp6 and unix:///PATH\n(repeatable; preopened after the directories)")
+	f.BoolVar(&r.fresh, "fresh", false, "start anew; the old state stays, as the ended process NAME.ended-N")
+	f.StringVar(&r.memory, "memory", "4GiB", "`LIMIT` of the program's memory, such as 64MiB or 1GiB")
+	addCacheFlag(cmd, &r.cache)
+	f.BoolVarP(&r.talk.quiet, "quiet", "q", false, "say only what went wrong")
+	f.BoolVarP(&r.talk.verbose, "verbose", "v", false, "tell of every snapshot")
+	cmd.MarkFlagsMutuallyExclusive("quiet", "verbose")
+	// The only error is a flag that does not exist.
+	_ = cmd.RegisterFlagCompletionFunc("name", r.place.complete)
+	return cmd
+}
+
+// options makes the options of the runtime from flags and arguments.
+func (r *runCommand) options(cmd *cobra.Command) (o runtime.Options, err error) {
+	if r.name == "" && !cmd.Flags().Changed("name") {
+		r.name = nameOf(r.program)
+	}
+	o = runtime.Options{
+		Name: r.name, Program: r.program, Every: r.every,
+		Args: append([]string{filepath.Base(r.program)}, r.args...), Events: r.event,
+	}
+	if o.Every < 0 {
+		return o, fmt.Errorf("--every %v: the interval cannot be negative", r.every)
+	}
+	if o.Dir, err = r.place.process(r.name); err != nil {
+		return o, err
+	}
+	if o.CacheDir, err = cacheDir(cmd, r.env, r.cache); err != nil {
+		return o, err
+	}
+	if o.MemoryLimit, err = parseMemory(r.memory); err != nil {
+		return o, fmt.Errorf("--memory %s: %w", r.memory, err)
+	}
+	for _, s := range r.dirs {
+		d, err := parseDir(s)
+		if err == nil {
+			err = isDir(d.Host)
+		}
+		if err != nil {
+			return o, fmt.Errorf("--dir %s: %w", s, err)
+		}
+		o.Preopens = append(o.Preopens, d)
+	}
+	for _, s := range r.vars {
+		if k, _, ok := strings.Cut(s, "="); !ok || k == "" {
+			return o, fmt.Errorf("--env %s: write it as NAME=VALUE", s)
+		}
+		o.Env = append(o.Env, s)
+	}
+	for _, s := range r.sockets {
+		l, err := parseListener(s)
+		if err != nil {
+			return o, fmt.Errorf("--listen %s: %w", s, err)
+		}
+		o.Listeners = append(o.Listeners, l)
+	}
+	return o, nil
+}
+
+func (r *runCommand) run(ctx context.Context, cmd *cobra.Command) (err error) {
+	o, err := r.options(cmd)
+	if err != nil {
+		return err
+	}
+	defer r.talk.rest()
+	if r.fresh {
+		if err := r.retire(o); err != nil {
+			return err
+		}
+	}
+	hint := endedHint(ctx, o.Dir, o.Name)
+	ctx, in := watchSignals(ctx, r.talk)
+	defer in.stop()
+	p, err := runtime.Open(ctx, o)
+	if err != nil {
+		return r.explain(err)
+	}
+	defer func() {
+		if cerr := p.Close(); cerr != nil && err == nil {
+			err = cerr
+		}
+	}()
+	if _, restored := p.Restored(); !restored && hint != "" {
+		r.talk.rest()
+		r.talk.say("%s", hint)
+	}
+	in.begin(p)
+	res, err := p.Run(ctx)
+	in.stop()
+	var trap *runtime.TrapError
+	switch {
+	case errors.As(err, &trap):
+		r.sayTrap(trap, res)
+		return &statusError{status: exitTrap}
+	case err != nil && res.Suspended:
+		return fmt.Errorf("%s was stopped, but its last moments could not be saved: %w; what was saved before is intact", o.Name, err)
+	case err != nil:
+		return err
+	case res.Suspended:
+		r.talk.say("%s is suspended in generation %d; go on with: %s", o.Name, res.Generation, r.again(""))
+		return &statusError{status: exitSignal + int(in.signal())}
+	case res.ExitCode != 0:
+		return &statusError{status: int(res.ExitCode & 0xff)}
+	}
+	return nil
+}
+
+// retire gives up the process that is there.
+func (r *runCommand) retire(o runtime.Options) error {
+	to, err := runtime.Retire(o)
+	if err != nil {
+		return r.explain(err)
+	}
+	if to != "" {
+		r.talk.say("the old state of %s is kept as %s", o.Name, filepath.Base(to))
+	}
+	return nil
+}
+
+// event says what happens to the process.
+func (r *runCommand) event(e runtime.Event) {
+	t := r.talk
+	switch e := e.(type) {
+	case runtime.ProgressEvent:
+		text := fmt.Sprintf("%s %s", e.What, r.program)
+		if e.Total > 0 {
+			text = fmt.Sprintf("%s: %d of %d functions", text, e.Done, e.Total)
+		}
+		t.work(e.What, text)
+	case runtime.StartedEvent:
+		t.rest()
+		if t.verbose {
+			t.say("%s starts", r.name)
+		}
+	case runtime.RestoredEvent:
+		t.rest()
+		t.say("%s goes on from generation %d of %s (restored in %d ms)", r.name, e.Generation.Number,
+			localTime(e.Generation.Time), e.Took.Milliseconds())
+	case runtime.CommittedEvent:
+		r.lastFailure = ""
+		if t.verbose {
+			t.say("%s", e)
+		}
+	case runtime.CommitFailedEvent:
+		// A full disk stays full for a while: once is enough.
+		if s := e.Err.Error(); s != r.lastFailure || t.verbose {
+			r.lastFailure = s
+			t.warn("%s", e)
+		}
+	default:
+		t.warn("%s", e)
+	}
+}
+
+// explain adds what to do about an error.
+func (r *runCommand) explain(err error) error {
+	var other *runtime.OtherProgramError
+	var locked *runtime.LockedError
+	switch {
+	case errors.As(err, &other):
+		return fmt.Errorf("%w; use --name for a process of its own, or --fresh to start anew", err)
+	case errors.As(err, &locked):
+		return fmt.Errorf("%w; stop it first, or use --name for another process", err)
+	}
+	return err
+}
+
+// sayTrap says what the guest did, with its backtrace.
+func (r *runCommand) sayTrap(e *runtime.TrapError, res runtime.Result) {
+	first, trace, _ := strings.Cut(strings.TrimSpace(e.Error()), "\n")
+	r.talk.warn("%s trapped: %s", r.name, strings.TrimPrefix(first, "wasm error: "))
+	if trace != "" {
+		// The engine puts the module's name in front of a function's, and ours have none.
+		fmt.Fprintln(r.env.stderr, strings.ReplaceAll(trace, "\t.", "\t"))
+	}
+	if res.Generation == 0 {
+		r.talk.say("nothing was saved before; the next run starts anew")
+		return
+	}
+	r.talk.say("its state is intact: the next run goes on from generation %d; to start anew: %s", res.Generation, r.again("--fresh"))
+}
+
+// again returns the command that goes on with the process, with one flag more.
+func (r *runCommand) again(flag string) string {
+	words := []string{r.env.name, "run"}
+	r.flags.Visit(func(f *pflag.Flag) {
+		switch v := f.Value.(type) {
+		case pflag.SliceValue:
+			for _, s := range v.GetSlice() {
+				words = append(words, "--"+f.Name, s)
+			}
+		default:
+			switch {
+			case f.Name == "fresh": // or it would not go on
+			case f.Value.Type() == "bool":
+				words = append(words, "--"+f.Name)
+			default:
+				words = append(words, "--"+f.Name, f.Value.String())
+			}
+		}
+	})
+	if flag != "" {
+		words = append(words, flag)
+	}
+	if strings.HasPrefix(r.program, "-") {
+		words = append(words, "--")
+	}
+	return shellQuote(append(append(words, r.program), r.args...))
+}

@@ -1,0 +1,6 @@
+//go:build race
+
+package runtime
+
+// underRace says that everything takes many times longer.
+const underRace = true

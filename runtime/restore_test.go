@@ -1,0 +1,264 @@
+package runtime
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"perdure/runtime/internal/guests"
+)
+
+// Offsets, append mode and what is open for reading come back.
+func TestFilesOverRestore(t *testing.T) {
+	bothWays(t, func(t *testing.T, s syscall.Signal) {
+		c := newTalk(t, nil)
+		c.write("in", "0123456789")
+		c.expect("open 1 r /in", "open: 0", "read 1 4", "read: 0123",
+			"open 2 rwct /out", "open: 0", "write 2 first", "write: 5", "seek 2 2", "seek: 2",
+			"open 3 ac /log", "open: 0", "write 3 one", "write: 3")
+		c.again(s, func() { c.write("log", "one and more, ") })
+		c.expect("tell 1", "tell: 4", "read 1 3", "read: 456", "tell 2", "tell: 2", "write 2 XY", "write: 2", "tell 2", "tell: 4",
+			"write 3 two", "write: 3", "read 3 1", "read: Bad file descriptor", "write 1 x", "write: Bad file descriptor")
+		c.again(s, nil)
+		c.expect("read 1 100", "read: 789", "write 2 !", "write: 1", "size 2", "size: 5", "close 3", "close: 0", "tell 3", "tell: Bad file descriptor")
+		c.content("out", "fiXY!")
+		c.content("log", "one and more, two")
+		c.calm()
+		c.expect("open 4 r /none", "open: No such file or directory")
+		c.input.Close()
+		c.ends(0)
+	})
+}
+
+// A directory that is being read goes on behind the entry that was read last, whatever
+// happened to it.
+func TestDirectoryOverRestore(t *testing.T) {
+	bothWays(t, func(t *testing.T, s syscall.Signal) {
+		c := newTalk(t, nil)
+		const n = 60
+		for i := range n {
+			c.write(fmt.Sprintf("name-%d", i), "")
+		}
+		c.expect("opendir /", "opendir: 0")
+		var names []string
+		for i := 0; ; i++ {
+			name := strings.TrimPrefix(c.say("readdir"), "readdir: ")
+			if name == "end" {
+				break
+			}
+			names = append(names, name)
+			if i == 7 || i == 30 {
+				c.again(s, nil)
+			}
+		}
+		slices.Sort(names)
+		if want := n + 2; len(names) != want || len(slices.Compact(names)) != want {
+			t.Errorf("%d names, want %d, each once: %q", len(names), want, names)
+		}
+		c.expect("closedir", "closedir: 0")
+		c.calm()
+	})
+}
+
+// A file that was renamed, by the guest or by others, is found by its new name.
+func TestRenameOverRestore(t *testing.T) {
+	bothWays(t, func(t *testing.T, s syscall.Signal) {
+		c := newTalk(t, nil)
+		c.write("in", "0123456789")
+		if err := os.Mkdir(filepath.Join(c.dir, "sub"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		c.expect("open 1 r /in", "open: 0", "read 1 2", "read: 01", "rename /in /sub/other", "rename: 0")
+		c.again(s, nil)
+		c.expect("read 1 2", "read: 23")
+		if err := os.Rename(filepath.Join(c.dir, "sub"), filepath.Join(c.dir, "bus")); err != nil {
+			t.Fatal(err)
+		}
+		c.again(s, nil)
+		c.expect("read 1 2", "read: 45", "open 2 r /bus/other", "open: 0")
+		c.calm()
+	})
+}
+
+// A file that is gone is told, fails on use, and fails nothing else.
+func TestGoneOverRestore(t *testing.T) {
+	bothWays(t, func(t *testing.T, s syscall.Signal) {
+		c := newTalk(t, nil)
+		c.write("a", "aaaa")
+		c.write("b", "bbbb")
+		c.write("c", "cccc")
+		c.expect("open 1 r /a", "open: 0", "open 2 rw /b", "open: 0", "open 3 r /c", "open: 0", "read 3 1", "read: c",
+			"unlink /a", "unlink: 0", "read 1 2", "read: aa") // it lives on, as long as it is open
+		c.again(s, func() {
+			if err := os.Remove(filepath.Join(c.dir, "b")); err != nil {
+				t.Fatal(err)
+			}
+		})
+		gone := regexp.MustCompile(`^(read|write): (I/O error|Bad file descriptor)$`)
+		for _, command := range []string{"read 1 1", "read 2 1", "write 2 x"} {
+			if got := c.say(command); !gone.MatchString(got) {
+				t.Errorf("%s: answer %q", command, got)
+			}
+		}
+		if !c.warned(`"a"`, "/a") || !c.warned(`"b"`, "/b") || c.warned(`"c"`) {
+			t.Errorf("warnings: %v", c.events("WarningEvent"))
+		}
+		// All else goes on, and the dead descriptors can be closed and used for others.
+		c.expect("read 3 2", "read: cc", "close 1", "close: 0", "close 2", "close: 0", "open 1 rwc /a", "open: 0", "write 1 new", "write: 3")
+		c.again(s, nil)
+		c.expect("seek 1 0", "seek: 0", "read 1 9", "read: new")
+		c.calm()
+	})
+}
+
+// Monotonic time goes on where it stood, the wall clock is real.
+func TestClocksOverRestore(t *testing.T) {
+	bothWays(t, func(t *testing.T, s syscall.Signal) {
+		c := newTalk(t, nil)
+		clocks := func() (wall, monotonic time.Duration) {
+			f := strings.Fields(c.say("clock"))
+			w, err1 := strconv.ParseInt(f[1], 10, 64)
+			m, err2 := strconv.ParseInt(f[2], 10, 64)
+			if err1 != nil || err2 != nil {
+				t.Fatalf("answer %q", f)
+			}
+			return time.Duration(w), time.Duration(m)
+		}
+		const down = 1500 * time.Millisecond
+		wall, mono := clocks()
+		for range 3 {
+			began := time.Now()
+			c.again(s, func() { time.Sleep(down) })
+			w, m := clocks()
+			if d := time.Duration(time.Now().UnixNano()) - w; d < 0 || d > time.Minute {
+				t.Errorf("the wall clock is %v off", d)
+			}
+			took := time.Since(began)
+			if m < mono {
+				t.Errorf("monotonic time ran back by %v", mono-m)
+			}
+			if m-mono > took-down {
+				t.Errorf("monotonic time went on by %v of %v, %v of which the process did not run", m-mono, took, down)
+			}
+			if w-wall < down {
+				t.Errorf("the wall clock went on by %v in at least %v", w-wall, down)
+			}
+			wall, mono = w, m
+		}
+	})
+}
+
+// A sleeper sleeps what was left, by every means.
+func TestSleepOverRestore(t *testing.T) {
+	awake := regexp.MustCompile(`(?m)^1 awake after (\d+) ms, (\d+) ms in all$`)
+	const long, before, down = 4 * time.Second, 2 * time.Second, 1500 * time.Millisecond
+	for _, how := range []string{"nanosleep", "poll", "stdin"} {
+		t.Run(how, func(t *testing.T) {
+			bothWays(t, func(t *testing.T, s syscall.Signal) {
+				o := Options{Dir: processDir(t), Name: "sleeper", CacheDir: cacheDir(), Program: guests.Path(t, "sleeper"),
+					Args: []string{"sleeper", strconv.Itoa(int(long.Milliseconds())), "1", how}, Every: 20 * time.Millisecond}
+				r, w, err := os.Pipe()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer r.Close()
+				defer w.Close()
+				l := launch(t, workerSpec{Options: o}, r)
+				l.prints("asleep")
+				time.Sleep(before)
+				l.signal(s)
+				if status := l.wait(time.Minute); status != -1 && status != statusSuspended {
+					t.Fatalf("status %d\n%s", status, l.describe())
+				}
+				time.Sleep(down)
+				l = launch(t, workerSpec{Options: o}, r)
+				l.has("RestoredEvent")
+				began := time.Now()
+				out := l.ends(0)
+				rest := time.Since(began)
+				m := awake.FindStringSubmatch(out)
+				if m == nil {
+					t.Fatalf("printed %q", out)
+				}
+				ms, _ := strconv.Atoi(m[1])
+				slept := time.Duration(ms) * time.Millisecond
+				// By the guest's clock it is the whole, and as much more as went by
+				// between a cut and the kill or the restore.
+				if slept < long || slept > long+down {
+					t.Errorf("the guest slept %v of %v", slept, long)
+				}
+				// By ours it is what was left; since kill -9 loses what came after the
+				// last generation, that is the least of it.
+				if rest > long-before/4 {
+					t.Errorf("slept %v after the restore, of %v left", rest, long-before)
+				}
+			})
+		})
+	}
+}
+
+// A listener is bound anew, an established connection reads as reset.
+func TestSocketsOverRestore(t *testing.T) {
+	bothWays(t, func(t *testing.T, s syscall.Signal) {
+		reserve, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := reserve.Addr().String()
+		reserve.Close()
+		c := newTalk(t, func(s *workerSpec) { s.Options.Listeners = []Listener{{"tcp", address}} })
+		dial := func() net.Conn {
+			t.Helper()
+			conn, err := net.DialTimeout("tcp", address, 10*time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { conn.Close() })
+			if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+			return conn
+		}
+		first := dial()
+		c.expect("accept 1 4", "accept: 0", "write 1 hello", "write: 5")
+		b := make([]byte, 5)
+		if _, err := io.ReadFull(first, b); err != nil || string(b) != "hello" {
+			t.Fatalf("read %q: %v", b, err)
+		}
+		c.again(s, nil)
+		c.expect("read 1 1", "read: Connection reset by peer", "write 1 x", "write: Connection reset by peer", "close 1", "close: 0")
+		if !c.warned("connection is lost") {
+			t.Errorf("warnings: %v", c.events("WarningEvent"))
+		}
+		second := dial()
+		if _, err := second.Write([]byte("again")); err != nil {
+			t.Fatal(err)
+		}
+		c.expect("accept 1 4", "accept: 0", "read 1 5", "read: again")
+
+		// Suspended in accept.
+		if _, err := c.input.WriteString("accept 2 4\n"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond)
+		c.again(s, nil)
+		third := dial()
+		if !c.awaitOutput(time.Minute, "accept: 0\n") {
+			t.Fatalf("accept does not go on\n%s", c.describe())
+		}
+		c.said = len("accept: 0\n")
+		c.expect("write 2 there", "write: 5")
+		if _, err := io.ReadFull(third, b); err != nil || string(b) != "there" {
+			t.Fatalf("read %q: %v", b, err)
+		}
+	})
+}
