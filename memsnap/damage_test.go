@@ -1,6 +1,7 @@
 package memsnap
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -124,6 +125,32 @@ func survive(fsys *faultfs.FS, states map[uint64]state, n uint64, spared []uint6
 		return fmt.Errorf("the next number is %d after %d", w.Number(), highest)
 	}
 	return w.Abort()
+}
+
+// TestDamageUnderGoodChecksums changes each byte of each part of a file and mends all checksums over it, as someone who
+// means harm could: there is a named error, or what can be opened can be read and built upon.
+func TestDamageUnderGoodChecksums(t *testing.T) {
+	fsys, files := fuzzStore(t)
+	for n := uint64(2); n <= 3; n++ {
+		good := split(files[n])
+		for i, part := range []*[]byte{&good.blockTable, &good.archive, &good.sectionTable, &good.info} {
+			original := *part
+			for at := int(n) % thin; at < len(original); at += thin {
+				for _, mask := range []byte{0x01, 0x10, 0x80, 0xff} {
+					damaged := bytes.Clone(original)
+					damaged[at] ^= mask
+					*part = damaged
+					tryFile(t, fsys, n, good.join(n, 1))
+				}
+				*part = original[:at]
+				tryFile(t, fsys, n, good.join(n, 1))
+				if t.Failed() {
+					t.Fatalf("generation %d, part %d, byte %d", n, i, at)
+				}
+			}
+			*part = original
+		}
+	}
 }
 
 // TestSwappedFiles puts well-formed files of another history in the place of those that were meant.

@@ -3,7 +3,6 @@ package memsnap
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"hash/crc32"
 	"math"
@@ -16,40 +15,47 @@ import (
 // named says whether an error is one that damaged bytes may lead to.
 func named(err error) bool { return errors.Is(err, ErrCorrupt) || errors.Is(err, ErrVersion) }
 
-// resealed mends all checksums of a file and its root hash, so that what a fuzzer changed gets past them, and returns
-// nil if the footer does not even say where the parts are.
-func resealed(b []byte, number uint64) []byte {
-	if len(b) < minFileSize {
-		return nil
+// fileParts are the parts of a file between header and footer.
+type fileParts struct{ blocks, sections, blockTable, archive, sectionTable, info []byte }
+
+// split takes a good file apart.
+func split(b []byte) fileParts {
+	var f footer
+	decodeFixed(b[len(b)-footerSize:], &f)
+	return fileParts{
+		b[headerSize:f.sectionsAt()], b[f.sectionsAt():f.blockTableAt()], b[f.blockTableAt():f.archiveAt()],
+		b[f.archiveAt():f.sectionTableAt()], b[f.sectionTableAt():f.infoAt()], b[f.infoAt():f.footerAt()],
 	}
-	b = bytes.Clone(b)
-	copy(b, headerMagic[:])
-	sealCRC(b[:headerSize])
-	at := len(b) - footerSize
-	foot := b[at:]
-	copy(foot, footerMagic[:])
-	binary.LittleEndian.PutUint64(foot[16:], uint64(len(b)))
-	sealCRC(foot)
-	f, err := decodeFooter("", foot, int64(len(b)), number)
-	if err != nil {
-		return nil
+}
+
+// join makes a file of any parts, with all sizes, checksums and the root hash as they have to be.
+func (p fileParts) join(number, base uint64) []byte {
+	b := appendFixed(nil, header{
+		Magic: headerMagic, Version: formatVersion, HeaderSize: headerSize, Generation: number, Base: base,
+		PageSize: PageSize, PagesPerBlock: pagesPerBlock,
+	})
+	sealCRC(b)
+	sum := func(part []byte) (uint64, uint32) { return uint64(len(part)), crc32.Checksum(part, castagnoli) }
+	f := footer{Magic: footerMagic, Generation: number, BlocksSize: uint64(len(p.blocks)), SectionsSize: uint64(len(p.sections))}
+	f.BlockTableSize, f.BlockTableCRC = sum(p.blockTable)
+	f.ArchiveSize, f.ArchiveCRC = sum(p.archive)
+	f.SectionTableSize, f.SectionTableCRC = sum(p.sectionTable)
+	f.InfoSize, f.InfoCRC = sum(p.info)
+	for _, part := range [][]byte{p.blocks, p.sections, p.blockTable, p.archive, p.sectionTable, p.info} {
+		b = append(b, part...)
 	}
-	crc := func(field int, from, size int64) {
-		binary.LittleEndian.PutUint32(foot[field:], crc32.Checksum(b[from:from+size], castagnoli))
-	}
-	crc(48, f.blockTableAt(), int64(f.BlockTableSize))
-	crc(52, f.archiveAt(), int64(f.ArchiveSize))
-	crc(72, f.sectionTableAt(), int64(f.SectionTableSize))
-	crc(76, f.infoAt(), int64(f.InfoSize))
-	root := rootHash(b[:headerSize], b[f.blockTableAt():at+rootOffset])
-	copy(foot[rootOffset:], root[:])
-	sealCRC(foot)
+	f.FileSize = uint64(len(b) + footerSize)
+	b = appendFixed(b, f)
+	at := len(b) - footerSize + rootOffset
+	root := rootHash(b[:headerSize], b[f.blockTableAt():at])
+	copy(b[at:], root[:])
+	sealCRC(b[len(b)-footerSize:])
 	return b
 }
 
-// FuzzFile opens a file of any bytes, as they are and with all checksums mended, as the newest generation of a store, and
-// as one that another leans on. Whatever is in it, there is a named error or something that can be read to its end.
-func FuzzFile(f *testing.F) {
+// fuzzStore makes a store of three generations and returns their files.
+func fuzzStore(f testing.TB) (*faultfs.FS, [4][]byte) {
+	f.Helper()
 	fsys := faultfs.New()
 	s, err := Open("/s", Options{FS: fsys})
 	if err != nil {
@@ -57,42 +63,64 @@ func FuzzFile(f *testing.F) {
 	}
 	s.budget = func(uint64) archiveBudget { return archiveBudget{1, 8} }
 	states := map[uint64]state{0: {}}
-	for i := range 3 {
-		if err := evolve(s, states, uint64(i), i); err != nil {
+	var files [4][]byte
+	for n := uint64(1); n <= 3; n++ {
+		if err := evolve(s, states, n-1, int(n)); err != nil {
+			f.Fatal(err)
+		}
+		if files[n], err = fsys.ReadFile("/s/" + fileName(n)); err != nil {
 			f.Fatal(err)
 		}
 	}
+	return fsys, files
+}
+
+// tryFile puts b in the place of a generation's file and reads what there is.
+func tryFile(t *testing.T, fsys *faultfs.FS, number uint64, b []byte) {
+	fsys = fsys.Clone()
+	if err := fsys.SetFile("/s/"+fileName(number), b); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open("/s", Options{FS: fsys, RestoreWorkers: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []uint64{number, 3} {
+		exercise(t, s, n)
+	}
+	if _, err := s.Generations(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// FuzzFile opens a file of any bytes, as the newest generation of a store and as one that another leans on. Whatever is
+// in it, there is a named error or something that can be read to its end.
+func FuzzFile(f *testing.F) {
+	fsys, files := fuzzStore(f)
 	for n := uint64(1); n <= 3; n++ {
-		b, err := fsys.ReadFile("/s/" + fileName(n))
-		if err != nil {
-			f.Fatal(err)
-		}
-		if r := resealed(b, n); !bytes.Equal(r, b) {
-			f.Fatal("mending a good file changed it")
-		}
-		f.Add(b, uint8(n))
+		f.Add(files[n], uint8(n))
 	}
 	f.Fuzz(func(t *testing.T, b []byte, at uint8) {
-		number := 2 + uint64(at%2)
-		for _, b := range [][]byte{b, resealed(b, number)} {
-			if b == nil {
-				continue
-			}
-			fsys := fsys.Clone()
-			if err := fsys.SetFile("/s/"+fileName(number), b); err != nil {
-				t.Fatal(err)
-			}
-			s, err := Open("/s", Options{FS: fsys, RestoreWorkers: 1})
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, n := range []uint64{number, 3} {
-				exercise(t, s, n)
-			}
-			if _, err := s.Generations(); err != nil {
-				t.Fatal(err)
-			}
+		if b == nil {
+			b = []byte{}
 		}
+		tryFile(t, fsys, 2+uint64(at%2), b)
+	})
+}
+
+// FuzzParts does the same with a file of any parts, all of whose checksums hold.
+func FuzzParts(f *testing.F) {
+	fsys, files := fuzzStore(f)
+	for n := uint64(1); n <= 3; n++ {
+		p := split(files[n])
+		if !bytes.Equal(p.join(n, n-1), files[n]) {
+			f.Fatal("a good file, taken apart and joined, is another one")
+		}
+		f.Add(p.blocks, p.sections, p.blockTable, p.archive, p.sectionTable, p.info, uint8(n))
+	}
+	f.Fuzz(func(t *testing.T, blocks, sections, blockTable, archive, sectionTable, info []byte, at uint8) {
+		number := 2 + uint64(at%2)
+		tryFile(t, fsys, number, fileParts{blocks, sections, blockTable, archive, sectionTable, info}.join(number, 1))
 	})
 }
 
