@@ -168,6 +168,9 @@ func (s *State) check() error {
 	if len(s.Preopens) > maxDescriptors {
 		return errors.New("too many directories")
 	}
+	if s.Listeners < 0 || s.Listeners > maxDescriptors {
+		return errors.New("number of listeners out of range")
+	}
 	for i := range s.Preopens {
 		if len(s.Preopens[i].Guest) > maxPathBytes {
 			return fmt.Errorf("name of directory %d too long", i)
@@ -219,8 +222,8 @@ func (d *Descriptor) check(s *State) error {
 			return errors.New("bad path")
 		}
 	case KindListener, KindConnection:
-		if d.Source >= maxDescriptors {
-			return errors.New("no such listener")
+		if d.Source >= s.Listeners || d.Type != FileSocketStream {
+			return errors.New("no such listener, or no socket")
 		}
 	default:
 		return fmt.Errorf("unknown kind %.40q", d.Kind)

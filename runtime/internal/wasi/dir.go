@@ -17,7 +17,7 @@ func fdReaddir(h *Host, m memory, a []uint64) (Errno, error) {
 	if !ok || !m.has(result, 4) {
 		return EFAULT, nil
 	}
-	if o.Type != FileDirectory {
+	if !o.isDirectory() {
 		return ENOTDIR, nil
 	}
 	if errno := o.may(RightFdReaddir); errno != ESUCCESS {
@@ -38,7 +38,13 @@ func (h *Host) list(o *open) Errno {
 	if errno != ESUCCESS {
 		return errno
 	}
-	entries, errno := h.k.ReadDir(o.handle, h.cfg.Limits.ListingBytes)
+	room := h.cfg.Limits.ListingBytes
+	for _, other := range h.table {
+		if other != nil && other != o && other.Listing != nil {
+			room -= other.Listing.size()
+		}
+	}
+	entries, errno := h.k.ReadDir(o.handle, room)
 	if errno != ESUCCESS {
 		return errno
 	}
@@ -60,6 +66,18 @@ func (h *Host) list(o *open) Errno {
 	}
 	o.Listing = &Listing{Entries: all}
 	return ESUCCESS
+}
+
+// entryBytes is what an entry of a listing costs beside its name.
+const entryBytes = 48
+
+// size returns what the listing costs to hold.
+func (l *Listing) size() int {
+	n := entryBytes * len(l.Entries)
+	for i := range l.Entries {
+		n += len(l.Entries[i].Name)
+	}
+	return n
 }
 
 // putEntries writes entries from cookie on to buf, and returns how many bytes.

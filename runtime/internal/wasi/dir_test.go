@@ -179,21 +179,38 @@ func TestReaddirWhileItChanges(t *testing.T) {
 }
 
 func TestReaddirLimit(t *testing.T) {
-	g := newGuest(t, func(c *Config) { c.Limits.ListingBytes = 100 })
+	g := newGuest(t, func(c *Config) { c.Limits.ListingBytes = 1000 })
 	fd := g.openDir(".")
 	g.readdir(fd, 0, 4096)
 	for i := range 20 {
 		g.hostWrite(fmt.Sprintf("file%02d", i), "")
 	}
 	g.want(ENOMEM, "fd_readdir", fd, make(buf, 100), 0, new(uint32))
+	// It is a limit for all directories that are being read together.
+	g.hostWrite("d/1", "")
+	var fds []uint32
+	for range 4 {
+		fds = append(fds, g.openDir("d"))
+		g.readdir(fds[len(fds)-1], 0, 4096)
+	}
+	more := g.openDir("d")
+	for range 2 {
+		fds = append(fds, g.openDir("d"))
+		g.call("fd_readdir", fds[len(fds)-1], make(buf, 100), 0, new(uint32))
+	}
+	g.want(ENOMEM, "fd_readdir", more, make(buf, 100), 0, new(uint32))
+	for _, f := range fds {
+		g.close(f)
+	}
+	g.readdir(more, 0, 4096)
 }
 
 func TestReaddirMany(t *testing.T) {
 	g := newGuest(t)
-	for i := range 3000 {
+	for i := range 1000 {
 		g.hostWrite(fmt.Sprintf("a file with quite a long name, number %d", i), "")
 	}
-	if list := g.readdirAll(rootFD, 0, 256); len(list) != 3002 {
+	if list := g.readdirAll(rootFD, 0, 256); len(list) != 1002 {
 		t.Errorf("%d entries", len(list))
 	}
 }

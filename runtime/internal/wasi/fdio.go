@@ -155,17 +155,26 @@ func (h *Host) read(o *open, bufs [][]byte) (int, Errno, error) {
 
 // readStream reads from what has no offset, when it has something.
 func (h *Host) readStream(o *open, bufs [][]byte) (int, Errno, error) {
+	nonblock := o.Flags&FlagNonblock != 0
 	// A named pipe that nobody has opened for writing yet reads as ended, but
-	// polls as not ready: wait for the first writer, as open(2) would have done.
-	first := o.owned && o.fifo && o.Flags&FlagNonblock == 0
+	// polls as not ready: there is nothing to read yet, since open(2) would have
+	// waited for the first writer.
+	ask := o.owned && o.fifo
+	if ask && nonblock {
+		fds := append(h.poll.one[:0], PollFD{Handle: o.handle, Events: PollIn})
+		if n, errno := h.k.Poll(fds, 0); n == 0 && (errno == ESUCCESS || errno == EINTR) {
+			return 0, EAGAIN, nil
+		}
+		ask = false
+	}
 	for {
-		if !first {
+		if !ask {
 			n, errno := h.k.Read(o.handle, bufs, Streaming)
-			if errno != EAGAIN || o.Flags&FlagNonblock != 0 {
+			if errno != EAGAIN || nonblock {
 				return n, errno, nil
 			}
 		}
-		first = false
+		ask = false
 		if errno, err := h.wait(o, PollIn, -1); err != nil || errno != ESUCCESS {
 			return 0, errno, err
 		}

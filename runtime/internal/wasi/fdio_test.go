@@ -299,6 +299,35 @@ func TestStandardStreamsAsFiles(t *testing.T) {
 	}
 }
 
+func TestDirectoryAsStandardStream(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "f"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	g := newGuest(t, stdio(fd, fd, fd))
+	// Whoever started us has it open; the guest has not been given it.
+	everything := g.fdstat(rootFD)
+	for range 2 {
+		var n uint32
+		g.want(EISDIR, "fd_read", 0, &iov{lens: []int{1}}, &n)
+		g.want(EISDIR, "fd_write", 1, ciov{"x"}, &n)
+		g.want(ENOTDIR, "fd_readdir", 0, make(buf, 100), 0, &n)
+		g.want(ENOTDIR, "path_open", 0, 0, "f", 0, 0, 0, 0, &n)
+		g.want(ENOTDIR, "path_unlink_file", 0, "f")
+		g.want(EBADF, "fd_prestat_get", 0, make(out, sizePrestat))
+		// Nor if the State should say that it may do everything.
+		for i := range 3 {
+			g.h.table[i].Base, g.h.table[i].Inheriting = everything.base, everything.inheriting
+		}
+		g.noWarnings(g.restart())
+	}
+}
+
 func TestDevices(t *testing.T) {
 	g := newGuest(t, func(c *Config) { c.Preopens[0].Host = "/dev" })
 	var n uint32

@@ -76,7 +76,7 @@ func (s *System) ReadDir(h Handle, maxBytes int) ([]DirEntry, Errno) {
 				return nil, EIO
 			}
 			name, _, _ := bytes.Cut(b[19:size], []byte{0})
-			maxBytes -= len(name)
+			maxBytes -= len(name) + entryBytes
 			if maxBytes < 0 {
 				return nil, ENOMEM
 			}

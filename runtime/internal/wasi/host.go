@@ -24,7 +24,7 @@ type Listener struct {
 // the default that its comment names.
 type Limits struct {
 	Descriptors   int // open descriptors, and one more than the highest number; 4096
-	ListingBytes  int // names of one directory that is being read; 64 MiB at most and by default
+	ListingBytes  int // entries of all directories that are being read; 64 MiB at most and by default
 	Subscriptions int // of one poll_oneoff; 16384
 }
 
@@ -78,6 +78,7 @@ type Host struct {
 
 	args, env []Text
 	preopens  []preopen
+	listeners int     // how many the guest was given
 	table     []*open // by the guest's number; nil is free
 	count     int     // of entries in table that are not nil
 	exit      *uint32
@@ -149,7 +150,8 @@ func (h *Host) fill() error {
 	for i := range h.cfg.Preopens {
 		h.preopens = append(h.preopens, preopen{PreopenState: PreopenState{Guest: Text(h.cfg.Preopens[i].Guest)}, handle: NoHandle})
 	}
-	probe := State{Version: StateVersion, Args: h.args, Env: h.env}
+	h.listeners = len(h.cfg.Listeners)
+	probe := State{Version: StateVersion, Args: h.args, Env: h.env, Listeners: h.listeners}
 	for i := range h.preopens {
 		probe.Preopens = append(probe.Preopens, h.preopens[i].PreopenState)
 	}

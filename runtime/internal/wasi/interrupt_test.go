@@ -60,6 +60,7 @@ func blockedCalls() []blocked {
 			g.t.Fatal(err)
 		}
 		g.h.put(listenerFD, newListener(0, Handle(l)))
+		g.h.listeners = 1
 		address = g.address(listenerFD)
 		g.cfg.Listeners = []Listener{{"tcp", address}}
 	}
@@ -270,6 +271,24 @@ func TestReadyCallsIgnoreInterrupts(t *testing.T) {
 	g.noWarnings(g.restart())
 }
 
+// TestInterruptAfterTheEnd: the one who interrupts need not know that all is over.
+func TestInterruptAfterTheEnd(t *testing.T) {
+	k, err := OS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := New(Config{}, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Close()
+	if err := k.Release(); err != nil {
+		t.Fatal(err)
+	}
+	h.Interrupt()
+	h.ClearInterrupt()
+}
+
 // TestInterruptedWriteIsShort: of a write that was partly done the count is
 // returned, and what is left goes out once.
 func TestInterruptedWriteIsShort(t *testing.T) {
@@ -299,90 +318,6 @@ func TestInterruptedWriteIsShort(t *testing.T) {
 	}
 }
 
-// TestSleepers: what is left of a sleep is slept, not counting the time in which
-// no host ran.
-func TestSleepers(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		sub  func(g *guest) clockSub
-	}{
-		{"relative monotonic", func(*guest) clockSub { return clockSub{id: ClockMonotonic, timeout: 300 * time.Millisecond} }},
-		{"relative wall clock", func(*guest) clockSub { return clockSub{id: ClockRealtime, timeout: 300 * time.Millisecond} }},
-		{"absolute monotonic", func(g *guest) clockSub {
-			return clockSub{id: ClockMonotonic, at: uint64(g.h.monotonic()) + 300e6, flags: subclockAbstime}
-		}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			g := newGuest(t)
-			events := make(out, sizeEvent)
-			var n uint32
-			raws, fetch := g.marshal([]any{encodeSubs([]any{c.sub(g)}), events, 1, &n})
-			begin := g.h.monotonic()
-			for range 3 {
-				g.interruptSoon(t)
-				call := func() (uint32, error) { return g.h.Resume(g.mem) }
-				if _, ok := g.h.Pending(); !ok {
-					call = func() (uint32, error) { return g.h.Call(index(t, "poll_oneoff"), g.mem, raws) }
-				}
-				if e, err := call(); !errors.Is(err, ErrInterrupted) {
-					t.Fatalf("%d, %v", e, err)
-				}
-				p, _ := g.h.Pending()
-				if d := p.Deadline - begin; d < 290e6 || d > 310e6 {
-					t.Errorf("deadline is %d after the beginning", d)
-				}
-				state, err := g.h.Save()
-				if err != nil {
-					t.Fatal(err)
-				}
-				g.h.Close()
-				time.Sleep(100 * time.Millisecond)
-				g.noWarnings(g.restore(state))
-			}
-			if e, err := g.h.Resume(g.mem); e != 0 || err != nil {
-				t.Fatal(e, err)
-			}
-			fetch()
-			if slept := g.h.monotonic() - begin; slept < 299e6 || slept > 1e9 {
-				t.Errorf("slept %d", slept)
-			}
-			if got := fmt.Sprint(decodeEvents(events, n)); got != "[{0 ESUCCESS 0 0 0}]" {
-				t.Error(got)
-			}
-		})
-	}
-}
-
-// TestWallClockSleeper: a sleep until a wall-clock time ends then, however long
-// no host ran.
-func TestWallClockSleeper(t *testing.T) {
-	g := newGuest(t)
-	var n uint32
-	until := time.Now().Add(200 * time.Millisecond)
-	raws, _ := g.marshal([]any{encodeSubs([]any{clockSub{id: ClockRealtime, at: uint64(until.UnixNano()), flags: subclockAbstime}}), make(out, sizeEvent), 1, &n})
-	g.h.Interrupt()
-	if _, err := g.h.Call(index(t, "poll_oneoff"), g.mem, raws); !errors.Is(err, ErrInterrupted) {
-		t.Fatal(err)
-	}
-	if p, _ := g.h.Pending(); p.Deadline-g.h.monotonic() > 200e6 || p.Deadline < 0 {
-		t.Errorf("deadline %d", p.Deadline)
-	}
-	state, err := g.h.Save()
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.h.Close()
-	time.Sleep(250 * time.Millisecond)
-	g.noWarnings(g.restore(state))
-	begin := time.Now()
-	if e, err := g.h.Resume(g.mem); e != 0 || err != nil {
-		t.Fatal(e, err)
-	}
-	if d := time.Since(begin); d > 150*time.Millisecond {
-		t.Errorf("slept %v more", d)
-	}
-}
-
 // TestInterruptHammer interrupts a guest that copies a stream, all the time, and
 // demands that every byte arrives once.
 func TestInterruptHammer(t *testing.T) {
@@ -399,9 +334,7 @@ func TestInterruptHammer(t *testing.T) {
 			n := min(len(s), 3001)
 			_, _ = pipeEnds[inW].WriteString(s[:n])
 			s = s[n:]
-			if n%3 == 0 {
-				time.Sleep(time.Millisecond)
-			}
+			time.Sleep(time.Millisecond)
 		}
 		pipeEnds[inW].Close()
 	}()
@@ -458,7 +391,9 @@ func TestInterruptHammer(t *testing.T) {
 	if s := <-got; s != want {
 		t.Errorf("something was lost or doubled: %d bytes of %d", len(s), len(want))
 	}
-	t.Logf("%d calls were interrupted", interrupted)
+	if interrupted == 0 {
+		t.Error("no call was interrupted: that was no hammer")
+	}
 }
 
 // connection accepts a connection on listenerFD.

@@ -110,7 +110,7 @@ type PollFD struct {
 // guest can learn from outside comes through it, so that a decorator can record
 // the answers and play them again.
 //
-// No method but Poll waits. Methods are called by one goroutine at a time, but
+// No method but Poll waits for others; a file's disk may take its time. Methods are called by one goroutine at a time, but
 // for Interrupt, which any goroutine may call.
 //
 // A name is one path component: it holds no slash but for trailing ones, and is
@@ -154,7 +154,7 @@ type Kernel interface {
 	// Readlink returns the target of the symbolic link that h names.
 	Readlink(h Handle) (string, Errno)
 	// ReadDir returns all entries of the directory h. It fails with ENOMEM if
-	// their names have more than maxBytes.
+	// they take more than maxBytes to hold.
 	ReadDir(h Handle, maxBytes int) ([]DirEntry, Errno)
 
 	// Close gives h back.

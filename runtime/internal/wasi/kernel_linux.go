@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"strconv"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -14,12 +15,13 @@ import (
 type System struct {
 	noOpenat2 bool           // resolve paths one component at a time
 	wake      int            // eventfd, readable while an interrupt is pending
+	proc      int            // /proc/self/fd, -1 if there is none
 	fds       []unix.PollFd  // scratch of Poll
 	dirents   []byte         // scratch of ReadDir
 	noNowait  map[int32]bool // streams on which the kernel knows no RWF_NOWAIT, by handle
 
-	mu      sync.Mutex
-	pending bool // guarded by mu; tells what wake holds
+	mu      sync.Mutex // held while pending and wake change together
+	pending bool       // guarded by mu; tells what wake holds
 }
 
 var _ Kernel = (*System)(nil)
@@ -31,7 +33,10 @@ func OS() (*System, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the interrupt descriptor: %w", err)
 	}
-	s := &System{wake: wake, noNowait: make(map[int32]bool)}
+	s := &System{wake: wake, proc: -1, noNowait: make(map[int32]bool)}
+	if fd, err := unix.Open("/proc/self/fd", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
+		s.proc = fd
+	}
 	// A sandbox may refuse openat2 with any errno, so anything but success means
 	// that it is not to be had.
 	fd, err := openat2(unix.AT_FDCWD, ".", unix.O_PATH)
@@ -43,9 +48,17 @@ func OS() (*System, error) {
 	return s, nil
 }
 
-// Release gives back what OS took. The System is of no use afterwards.
+// Release gives back what OS took. The System is of no use afterwards, but an
+// Interrupt that comes late does no harm.
 func (s *System) Release() error {
-	return unix.Close(s.wake)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.proc >= 0 {
+		_ = unix.Close(s.proc) // it only named the directory
+	}
+	wake := s.wake
+	s.proc, s.wake = -1, -1
+	return unix.Close(wake)
 }
 
 var clockIDs = [...]int32{
@@ -99,7 +112,7 @@ func (s *System) Random(p []byte) Errno {
 func (s *System) Interrupt(pending bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.pending == pending {
+	if s.pending == pending || s.wake < 0 {
 		return
 	}
 	s.pending = pending
@@ -202,7 +215,7 @@ func (s *System) SetTimes(h Handle, atim, mtim TimeUpdate) Errno {
 	err := unix.UtimesNanoAt(int(h), "", ts, unix.AT_EMPTY_PATH)
 	if err == unix.EINVAL || err == unix.ENOENT {
 		// Before Linux 5.8 an empty path was not enough.
-		err = unix.UtimesNanoAt(unix.AT_FDCWD, procPath(h), ts, 0)
+		err = unix.UtimesNanoAt(s.proc, strconv.Itoa(int(h)), ts, 0)
 	}
 	return toErrno(err)
 }
@@ -217,15 +230,14 @@ func timespec(u TimeUpdate) unix.Timespec {
 	return unix.Timespec{Sec: int64(u.At / 1e9), Nsec: int64(u.At % 1e9)}
 }
 
-func procPath(h Handle) string { return fmt.Sprintf("/proc/self/fd/%d", h) }
-
 // Path implements Kernel.
 func (s *System) Path(h Handle) (string, Errno) {
-	path, err := os.Readlink(procPath(h))
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(s.proc, strconv.Itoa(int(h)), buf)
 	if err != nil {
-		return "", EIO
+		return "", toErrno(err)
 	}
-	return path, ESUCCESS
+	return string(buf[:n]), ESUCCESS
 }
 
 // retry repeats a system call that a signal interrupted.

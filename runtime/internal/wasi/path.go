@@ -21,13 +21,19 @@ func (m memory) path(p, n uint32) (string, Errno) {
 	return string(b), ESUCCESS
 }
 
+// isDirectory reports whether paths can be relative to o. A directory that
+// somebody gave us as a standard stream does not count: it is not the guest's.
+func (o *open) isDirectory() bool {
+	return o.Type == FileDirectory && o.Kind == KindFile
+}
+
 // directory returns the attached directory of that number if it has the right.
 func (h *Host) directory(fd uint32, right Rights) (*open, Errno) {
 	o, errno := h.live(fd)
 	switch {
 	case errno != ESUCCESS:
 		return nil, errno
-	case o.Type != FileDirectory:
+	case !o.isDirectory():
 		return nil, ENOTDIR
 	}
 	return o, o.may(right)

@@ -242,6 +242,10 @@ func TestFifo(t *testing.T) {
 	var fd uint32
 	g.want(ENXIO, "path_open", rootFD, 0, "fifo", 0, RightFdWrite, 0, FlagNonblock, &fd)
 	r := g.open("fifo", 0, readOnly)
+	// Without a writer yet there is nothing to read, but it is not the end.
+	g.must("fd_fdstat_set_flags", r, FlagNonblock)
+	g.want(EAGAIN, "fd_read", r, &iov{lens: []int{1}}, new(uint32))
+	g.must("fd_fdstat_set_flags", r, 0)
 	g.wantEvents("[{1 ESUCCESS 0 0 0}]", readSub(r), clockSub{id: ClockMonotonic, timeout: time.Millisecond})
 	done := make(chan error, 1)
 	go func() {
@@ -257,6 +261,10 @@ func TestFifo(t *testing.T) {
 	}
 	if got := g.read(r, 100); got != "" {
 		t.Errorf("read %q at the end", got)
+	}
+	g.must("fd_fdstat_set_flags", r, FlagNonblock)
+	if got := g.read(r, 100); got != "" {
+		t.Errorf("read %q at the end, without waiting", got)
 	}
 	g.close(r)
 	got := make(chan string, 1)

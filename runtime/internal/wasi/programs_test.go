@@ -90,7 +90,7 @@ func runGuest(t *testing.T, wasm []byte, cfg Config) uint32 {
 	defer h.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().WithCloseOnContextDone(true))
+	r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter().WithCloseOnContextDone(true))
 	defer r.Close(ctx)
 	if err := register(ctx, r, h); err != nil {
 		t.Fatal(err)
@@ -275,6 +275,25 @@ func TestSocketPrograms(t *testing.T) {
 	}
 }
 
+// feedFifo waits for a reader of a named pipe, lets it find nothing for a while,
+// and then writes.
+func feedFifo(path, text string) error {
+	for range 5000 {
+		fd, err := unix.Open(path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err == unix.ENXIO {
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		time.Sleep(250 * time.Millisecond)
+		_, err = unix.Write(fd, []byte(text))
+		return errors.Join(err, unix.Close(fd))
+	}
+	return errors.New("nobody reads")
+}
+
 // TestNonblockPrograms runs programs that read a named pipe without waiting.
 func TestNonblockPrograms(t *testing.T) {
 	testdata := filepath.Join(wazeroDir(t), "imports", ModuleName, "testdata")
@@ -286,10 +305,7 @@ func TestNonblockPrograms(t *testing.T) {
 				t.Fatal(err)
 			}
 			wrote := make(chan error, 1)
-			go func() {
-				time.Sleep(300 * time.Millisecond)
-				wrote <- os.WriteFile(path, []byte("wazero\x00"), 0)
-			}()
+			go func() { wrote <- feedFifo(path, "wazero\x00") }()
 			g := guestRun{wasm: readWasm(t, testdata, compiler, "wasi.wasm")}
 			g.cfg = Config{Args: []string{"wasi", "nonblock", "fifo"}, Preopens: []Preopen{{Host: dir, Guest: "/"}}}
 			out, errs, code := g.run(t)

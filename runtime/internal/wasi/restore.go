@@ -40,7 +40,7 @@ func (h *Host) snapshot() (*State, error) {
 	s := &State{
 		Version: StateVersion, Args: h.args, Env: h.env,
 		Clocks:  Clocks{Monotonic: h.monotonic(), CPU: cpu},
-		Pending: h.pending, Exit: h.exit,
+		Pending: h.pending, Exit: h.exit, Listeners: h.listeners,
 	}
 	roots := make([]string, len(h.preopens))
 	for i := range h.preopens {
@@ -144,7 +144,7 @@ func Restore(state []byte, cfg Config, k Kernel) (*Host, []Warning, error) {
 		last := int(s.Descriptors[n-1].FD)
 		h.cfg.Limits.Descriptors = max(h.cfg.Limits.Descriptors, last+1)
 	}
-	h.args, h.env = s.Args, s.Env
+	h.args, h.env, h.listeners = s.Args, s.Env, s.Listeners
 	h.pending, h.exit = s.Pending, s.Exit
 	if err := h.startClocks(s.Clocks); err != nil {
 		return nil, nil, err
@@ -156,7 +156,9 @@ func Restore(state []byte, cfg Config, k Kernel) (*Host, []Warning, error) {
 		r.reattach(o)
 		h.put(o.FD, o)
 	}
-	r.unused(s)
+	for _, l := range cfg.Listeners[min(s.Listeners, len(cfg.Listeners)):] {
+		r.warn(-1, Text(l.Address), "listener was not given at the start: the guest does not see it")
+	}
 	return h, r.warnings, nil
 }
 
@@ -209,20 +211,6 @@ func (r *restorer) directories(s *State) {
 	for j, u := range used {
 		if !u {
 			r.warn(-1, Text(r.cfg.Preopens[j].Guest), "directory was not given at the start: the guest does not see it")
-		}
-	}
-}
-
-// unused warns of listeners that no descriptor stands for.
-func (r *restorer) unused(s *State) {
-	for i, l := range r.cfg.Listeners {
-		found := false
-		for j := range s.Descriptors {
-			d := &s.Descriptors[j]
-			found = found || (d.Kind == KindListener && d.Source == i)
-		}
-		if !found {
-			r.warn(-1, Text(l.Address), "listener was not given at the start, or the guest has closed it")
 		}
 	}
 }
@@ -335,10 +323,10 @@ func (h *Host) standard(stream int) (*open, bool) {
 		Dev: st.Dev, Ino: st.Ino, Born: st.Born,
 	}}
 	o.attach(handle, &st)
-	if o.Type == FileDirectory {
-		o.stream = false
-	}
 	o.Base = o.meaningful()
+	if o.Type == FileDirectory {
+		o.Base = RightFdFilestatGet
+	}
 	if stream == 0 {
 		o.Base &^= RightFdWrite | RightFdAllocate | RightFdFilestatSetSize | RightFdDatasync
 	} else {

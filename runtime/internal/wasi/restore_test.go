@@ -2,12 +2,10 @@ package wasi
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -273,6 +271,26 @@ func TestRestoreOfWhatIsGone(t *testing.T) {
 	})
 }
 
+// TestRestoreWithoutProc saves where the kernel does not tell where a descriptor
+// is by now: the path that the guest opened has to do.
+func TestRestoreWithoutProc(t *testing.T) {
+	g := newGuest(t)
+	g.hostMkdir("d/e")
+	fd := g.open("d/e/../f", oflagCreate, readWrite)
+	top := g.openDir("d/..")
+	g.write(fd, "one ")
+	if err := unix.Close(g.k.proc); err != nil {
+		t.Fatal(err)
+	}
+	g.k.proc = -1
+	g.noWarnings(g.restart())
+	g.write(fd, "two")
+	if got := g.hostRead("d/f"); got != "one two" {
+		t.Errorf("content %q", got)
+	}
+	g.must("path_filestat_get", top, 0, "d/f", make(out, sizeFilestat))
+}
+
 func TestRestoreFileNamedDeleted(t *testing.T) {
 	g := newGuest(t)
 	fd := g.open("f (deleted)", oflagCreate, readWrite)
@@ -378,109 +396,5 @@ func TestRestoreFifo(t *testing.T) {
 	r = g.open("fifo", 0, readOnly)
 	if got := g.read(r, 100); got != "again" {
 		t.Errorf("read %q", got)
-	}
-}
-
-func TestRestoreSockets(t *testing.T) {
-	g, address := newServer(t)
-	fd, c := g.accept(address)
-	fmt.Fprint(c, "unread")
-	g.cfg.Listeners[0].Address = address
-	g.oneWarning(g.restart(), "connection is lost")
-	var n, ro uint32
-	for range 2 {
-		g.want(ECONNRESET, "sock_recv", fd, &iov{lens: []int{1}}, 0, &n, &ro)
-		g.want(ECONNRESET, "sock_send", fd, ciov{"x"}, 0, &n)
-		g.want(ECONNRESET, "fd_read", fd, &iov{lens: []int{1}}, &n)
-		g.want(ECONNRESET, "fd_write", fd, ciov{"x"}, &n)
-		g.want(ECONNRESET, "sock_shutdown", fd, sdWr)
-		g.wantEvents("[{0 ESUCCESS 1 0 1} {1 ESUCCESS 2 0 1}]", readSub(fd), writeSub(fd))
-		g.oneWarning(g.restart(), "connection is lost")
-	}
-	g.close(fd)
-	fd2, c2 := g.accept(address)
-	fmt.Fprint(c2, "after")
-	if got := g.read(fd2, 10); got != "after" || fd2 != fd {
-		t.Errorf("read %q from %d", got, fd2)
-	}
-	g.close(fd2)
-	// The address is taken: a warning, and errors on that descriptor.
-	state, err := g.h.Save()
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.h.Close()
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.oneWarning(g.restore(state), "address already in use")
-	g.want(EIO, "sock_accept", listenerFD, 0, &n)
-	g.wantEvents("[{0 EIO 1 0 0}]", readSub(listenerFD))
-	// And free again.
-	l.Close()
-	g.noWarnings(g.restart())
-	g.accept(address)
-	g.cfg.Listeners = nil
-	if w := g.restart(); len(w) != 2 || !strings.Contains(w[0].What, "not given any more") {
-		t.Errorf("warnings %v", w)
-	}
-	g.cfg.Listeners = []Listener{{"tcp", "127.0.0.1:0"}, {"tcp", "127.0.0.1:0"}}
-	if w := g.restart(); len(w) != 2 || !strings.Contains(w[1].What, "not given at the start") {
-		t.Errorf("warnings %v", w)
-	}
-}
-
-func TestRestoreClocks(t *testing.T) {
-	g := newGuest(t)
-	now := func(c Clock) (v uint64) {
-		g.must("clock_time_get", uint32(c), 0, &v)
-		return v
-	}
-	lastM, lastC := now(ClockMonotonic), now(ClockProcessCPU)
-	for range 5 {
-		state, err := g.h.Save()
-		if err != nil {
-			t.Fatal(err)
-		}
-		g.h.Close()
-		time.Sleep(60 * time.Millisecond) // down
-		begin := time.Now()
-		g.noWarnings(g.restore(state))
-		m, c := now(ClockMonotonic), now(ClockProcessCPU)
-		up := uint64(time.Since(begin))
-		if m < lastM || m > lastM+up+50e6 {
-			t.Errorf("monotonic time went from %d to %d in %d", lastM, m, up)
-		}
-		if c < lastC {
-			t.Errorf("CPU time went from %d to %d", lastC, c)
-		}
-		lastM, lastC = m, c
-		if d := time.Since(time.Unix(0, int64(now(ClockRealtime)))); d < 0 || d > time.Minute {
-			t.Errorf("wall clock is off by %v", d)
-		}
-	}
-}
-
-// TestRestoreOlder restores the same bytes more than once: the State is a value.
-func TestRestoreOlder(t *testing.T) {
-	g := newGuest(t)
-	fd := g.open("f", oflagCreate, readWrite)
-	g.write(fd, "one ")
-	state, err := g.h.Save()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 3 {
-		g.write(fd, "two ")
-		g.close(fd)
-		g.h.Close()
-		g.noWarnings(g.restore(state))
-		if got := g.tell(fd); got != 4 {
-			t.Errorf("position %d", got)
-		}
-	}
-	if got := g.hostRead("f"); got != "one two " {
-		t.Errorf("content %q", got)
 	}
 }

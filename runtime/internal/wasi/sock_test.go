@@ -192,15 +192,33 @@ func TestSocketErrors(t *testing.T) {
 	g.want(ENOTCAPABLE, "sock_accept", listenerFD, 0, &n)
 }
 
+func TestAcceptLimit(t *testing.T) {
+	g := newGuest(t, func(c *Config) {
+		c.Listeners = []Listener{{"tcp", "127.0.0.1:0"}}
+		c.Limits.Descriptors = 6
+	})
+	address := g.address(listenerFD)
+	fd, _ := g.accept(address)
+	c := dial(t, "tcp", address)
+	fmt.Fprint(c, "not lost")
+	var n uint32
+	g.want(EMFILE, "sock_accept", listenerFD, 0, &n)
+	g.close(fd)
+	g.must("sock_accept", listenerFD, 0, &fd)
+	if got := g.read(fd, 100); got != "not lost" {
+		t.Errorf("read %q", got)
+	}
+}
+
 func TestRecvWaitall(t *testing.T) {
 	g, address := newServer(t)
 	fd, c := g.accept(address)
-	go func() {
+	go func(c net.Conn) {
 		for _, s := range []string{"ab", "cd", "ef"} {
 			fmt.Fprint(c, s)
 			time.Sleep(10 * time.Millisecond)
 		}
-	}()
+	}(c)
 	if got, _ := g.recv(fd, riRecvWaitall|riRecvPeek, 3, 2); got != "abcde" {
 		t.Errorf("peeked %q", got)
 	}
@@ -210,11 +228,11 @@ func TestRecvWaitall(t *testing.T) {
 	if got, _ := g.recv(fd, riRecvWaitall, 2); got != "ef" {
 		t.Errorf("received %q", got)
 	}
-	go func() {
+	go func(c net.Conn) {
 		fmt.Fprint(c, "last")
 		time.Sleep(10 * time.Millisecond)
 		c.Close()
-	}()
+	}(c)
 	if got, _ := g.recv(fd, riRecvWaitall|riRecvPeek, 10); got != "last" {
 		t.Errorf("peeked %q", got)
 	}
@@ -225,13 +243,13 @@ func TestRecvWaitall(t *testing.T) {
 	// A reset in the middle: what came is returned, and the error next time.
 	fd, c = g.accept(address)
 	got := make(chan struct{})
-	go func() {
+	go func(c net.Conn) {
 		defer close(got)
 		fmt.Fprint(c, "part")
 		time.Sleep(30 * time.Millisecond)
 		_ = c.(*net.TCPConn).SetLinger(0)
 		c.Close()
-	}()
+	}(c)
 	v := &iov{lens: []int{10}}
 	var n, ro uint32
 	if e := g.call("sock_recv", fd, v, riRecvWaitall, &n, &ro); e != ESUCCESS || n != 4 {

@@ -16,6 +16,8 @@ type State struct {
 	// Preopens are the directories that the guest was given, in their order.
 	// Descriptors refer to them by index, also after the guest closed them.
 	Preopens []PreopenState `json:"preopens"`
+	// Listeners is how many listening sockets the guest was given.
+	Listeners int `json:"listeners"`
 	// Descriptors are the guest's open descriptors, ascending by number.
 	Descriptors []Descriptor `json:"descriptors"`
 	// Clocks is what the guest's own clocks showed when the State was saved.

@@ -16,10 +16,11 @@ import (
 func fullState() *State {
 	exit := uint32(7)
 	return &State{
-		Version:  StateVersion,
-		Args:     []Text{"prog", "", "\xff", "ü \u2028 <&>"},
-		Env:      []Text{"A=b", "B=\x80"},
-		Preopens: []PreopenState{{Guest: "/", Dev: 1 << 63, Ino: 1<<64 - 1}, {Guest: "\xfe", Dev: 3, Ino: 4}},
+		Version:   StateVersion,
+		Args:      []Text{"prog", "", "\xff", "ü \u2028 <&>"},
+		Env:       []Text{"A=b", "B=\x80"},
+		Preopens:  []PreopenState{{Guest: "/", Dev: 1 << 63, Ino: 1<<64 - 1}, {Guest: "\xfe", Dev: 3, Ino: 4}},
+		Listeners: 5,
 		Descriptors: []Descriptor{
 			{FD: 0, Kind: KindStandard, Source: 2, Type: FileCharDevice, Base: 1, Inheriting: 2},
 			{FD: 3, Kind: KindFile, Source: 1, Preopened: true, Path: ".", Read: true, Type: FileDirectory, Base: rightsAll,
@@ -91,6 +92,8 @@ func TestStateRefused(t *testing.T) {
 		"a standard stream 3":     replace(`"source":2`, `"source":3`),
 		"a negative source":       replace(`"source":2`, `"source":-1`),
 		"a directory 2":           replace(`"source":1`, `"source":2`),
+		"a listener too many":     replace(`"listeners":5`, `"listeners":4`),
+		"a huge number":           replace(`"listeners":5`, `"listeners":1048577`),
 		"an empty path":           replace(`"path":"."`, `"path":""`),
 		"a NUL in a path":         replace(`"path":"."`, `"path":"a\u0000"`),
 		"a long path":             replace(`"path":"."`, `"path":"`+strings.Repeat("x", maxPathBytes)+`"`),
@@ -146,7 +149,7 @@ func TestEveryFieldIsDeclared(t *testing.T) {
 	// is not needed.
 	declared := map[reflect.Type]map[string]string{
 		reflect.TypeFor[Host](): {
-			"args": "saved: State.Args", "env": "saved: State.Env", "preopens": "saved: State.Preopens", "table": "saved: State.Descriptors",
+			"args": "saved: State.Args", "env": "saved: State.Env", "preopens": "saved: State.Preopens", "listeners": "saved: State.Listeners", "table": "saved: State.Descriptors",
 			"exit": "saved: State.Exit", "pending": "saved: State.Pending",
 			"monotonicBase": "saved: State.Clocks.Monotonic is it plus the kernel's clock", "cpuBase": "saved: State.Clocks.CPU, likewise",
 			"issued": "saved: State.Pending.Issued; of no meaning between calls", "deadline": "saved: State.Pending.Deadline, likewise",
