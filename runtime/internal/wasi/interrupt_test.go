@@ -68,9 +68,16 @@ func blockedCalls() []blocked {
 		st := g.fdstat(fd)
 		g.must("fd_fdstat_set_flags", fd, FlagNonblock)
 		var n uint32
-		for g.call("fd_write", fd, ciov{strings.Repeat("x", 1<<16)}, &n) == ESUCCESS {
-		}
-		for g.call("fd_write", fd, ciov{"x"}, &n) == ESUCCESS {
+		// A socket makes room again for a while: the kernel moves what was sent to the other
+		// end. It is full when it stays so.
+		for full := 0; full < 10; full++ {
+			for g.call("fd_write", fd, ciov{strings.Repeat("x", 1<<16)}, &n) == ESUCCESS {
+				full = 0
+			}
+			for g.call("fd_write", fd, ciov{"x"}, &n) == ESUCCESS {
+				full = 0
+			}
+			time.Sleep(5 * time.Millisecond)
 		}
 		g.must("fd_fdstat_set_flags", fd, st.flags)
 	}
