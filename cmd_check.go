@@ -63,7 +63,7 @@ could not be read of a refused program is empty or 0.`,
 		t := newTalk(env.stderr)
 		report, err := runtime.Check(args[0], func(e runtime.Event) {
 			if p, ok := e.(runtime.ProgressEvent); ok {
-				t.work(p.What, fmt.Sprintf("%s %s: %d of %d functions", p.What, args[0], p.Done, p.Total))
+				t.progress(p, args[0])
 			}
 		})
 		t.rest()

@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"perdure/memsnap"
 	"perdure/runtime"
 )
 
@@ -68,7 +69,8 @@ type demo struct {
 	env      *environment
 	dir      string
 	terminal bool
-	drawn    time.Time // when the line of progress was written
+	drawn    time.Time // when the line of progress was written last
+	line     bool      // it is there
 	err      error     // the first of writing to stdout
 }
 
@@ -141,7 +143,10 @@ func (d *demo) live(ctx context.Context, name string, kills []int) error {
 	for nth := 0; ; {
 		line, ok := <-l.lines
 		if !ok {
-			return l.wait(ctx)
+			if err := l.wait(ctx); err != nil || nth == len(kills) {
+				return err
+			}
+			return fmt.Errorf("the program ended before it could be killed %d times", len(kills))
 		}
 		at, err := lineNumber(line)
 		if err != nil {
@@ -149,6 +154,10 @@ func (d *demo) live(ctx context.Context, name string, kills []int) error {
 		}
 		d.progress("%-10s line %d of %d", name, at, demoLines)
 		if nth == len(kills) || at < kills[nth] {
+			continue
+		}
+		// On a slow disk even the first snapshot may take longer than this.
+		if _, err := d.newest(ctx, name); errors.Is(err, memsnap.ErrNotFound) {
 			continue
 		}
 		nth++
@@ -285,13 +294,14 @@ func (d *demo) progress(format string, args ...any) {
 	if d.terminal && time.Since(d.drawn) > 50*time.Millisecond {
 		d.erase()
 		fmt.Fprintf(d.env.stdout, format, args...)
-		d.drawn = time.Now()
+		d.drawn, d.line = time.Now(), true
 	}
 }
 
 // erase removes the line of progress.
 func (d *demo) erase() {
-	if d.terminal && !d.drawn.IsZero() {
+	if d.line {
 		fmt.Fprint(d.env.stdout, "\r\x1b[K")
+		d.line = false
 	}
 }

@@ -26,7 +26,7 @@ type generationJSON struct {
 	PauseNS     int64     `json:"pause_ns"`
 	EncodeNS    int64     `json:"encode_ns"`
 	SyncNS      int64     `json:"sync_ns"`
-	Status      string    `json:"status"`
+	Status      string    `json:"verified"`
 	Error       string    `json:"error"`
 }
 
@@ -48,7 +48,7 @@ Without --verify, a generation of which nothing bad is known is "unchecked": onl
 report were read. It may be listed while the process runs.
 
 With --json: an array of objects with number, base, time, pages, pages_new, pages_linked,
-pages_zero, bytes_raw, bytes_stored, pause_ns, encode_ns, sync_ns, status (unchecked, ok or
+pages_zero, bytes_raw, bytes_stored, pause_ns, encode_ns, sync_ns, verified (unchecked, ok or
 damaged) and error (why it is damaged, or empty). For a damaged one only number is certain.`,
 		Example: `  perdure generations prog
   perdure generations prog --verify
@@ -120,7 +120,7 @@ func verifyListed(ctx context.Context, s *runtime.Saved, name string, list []gen
 		if g.Status == statusDamaged {
 			continue
 		}
-		t.work("verify", fmt.Sprintf("verifying %s, generation %d of %d", name, i+1, len(list)))
+		t.work("verifying "+name, fmt.Sprintf("(generation %d of %d)", i+1, len(list)))
 		switch err := s.Verify(ctx, g.Number); {
 		case err == nil:
 			g.Status = statusOK
@@ -139,7 +139,7 @@ func printGenerations(env *environment, name string, list []generationJSON) erro
 		return nil
 	}
 	w := newTable(env.stdout, tabwriter.AlignRight)
-	fmt.Fprintln(w, "number\ttime\tnew pages\tall pages\tstored\tpause\tstatus\t")
+	fmt.Fprintln(w, "number\ttime\tnew pages\tall pages\tstored\tpause\tverified\t")
 	for _, g := range list {
 		if g.Status == statusDamaged && g.Time.IsZero() {
 			fmt.Fprintf(w, "%d\t\t\t\t\t\t%s\t\n", g.Number, g.Status)

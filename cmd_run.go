@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"perdure/runtime"
 )
@@ -17,23 +16,25 @@ import (
 // runCommand is perdure run: one program in the foreground.
 type runCommand struct {
 	env   *environment
-	flags *pflag.FlagSet
+	cmd   *cobra.Command
 	place *place
 	talk  *talk
 
-	// Flags.
+	// Flags and arguments.
 	name, cache, memory string
 	every               time.Duration
 	dirs, vars, sockets []string
 	fresh               bool
-	lastFailure         string // of a generation, said already
 	program             string
 	args                []string
+
+	// Events only, which do not come at once.
+	lastFailure string // of a generation, said already
 }
 
 func newRunCommand(env *environment) *cobra.Command {
 	r := &runCommand{env: env}
-	cmd := &cobra.Command{
+	r.cmd = &cobra.Command{
 		Use:   "run [flags] PROGRAM.wasm [ARG...]",
 		Short: "run a program in the foreground, persistently",
 		Long: `Run a program in the foreground. Its state is saved every now and then; the same command
@@ -41,7 +42,8 @@ later goes on where it was, however it ended: by Ctrl-C, by kill -9, with the ma
 A program that has ended starts anew. Flags end at the program: what follows is its own.
 
 SIGINT and SIGTERM suspend the program: it is saved, and perdure exits with status 130 or 143
-(SIGHUP: 129). A second one exits at once. SIGUSR1 saves it and lets it run.
+(SIGHUP: 129). A second one, half a second later or more, exits at once. SIGUSR1 saves the
+program and lets it run.
 
 Exit status: the program's own; 125 an error of Perdure, 126 the program is refused,
 127 it is not found, 134 it did what it must not (a trap), 130 and 143 it is suspended.`,
@@ -58,15 +60,15 @@ Exit status: the program's own; 125 an error of Perdure, 126 the program is refu
 		},
 		ValidArgsFunction: completeProgram,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r.flags, r.program, r.args = cmd.Flags(), args[0], args[1:]
-			return r.run(cmd.Context(), cmd)
+			r.program, r.args = args[0], args[1:]
+			return r.run(cmd.Context())
 		},
 	}
 	r.talk = newTalk(env.stderr)
-	f := cmd.Flags()
+	f := r.cmd.Flags()
 	f.SetInterspersed(false)
 	f.SortFlags = false
-	r.place = addStateFlag(cmd, env)
+	r.place = addStateFlag(r.cmd, env)
 	f.StringVar(&r.name, "name", "", "`NAME` of the process (default: the file name without .wasm)")
 	f.DurationVar(&r.every, "every", time.Second, "`INTERVAL` between snapshots; 0: only at the end and on SIGUSR1")
 	f.StringArrayVar(&r.dirs, "dir", nil, "`HOST[:GUEST[:ro]]`: a directory that the program may use (repeatable)")
@@ -74,18 +76,18 @@ Exit status: the program's own; 125 an error of Perdure, 126 the program is refu
 	f.StringArrayVar(&r.sockets, "listen", nil, "`tcp://HOST:PORT`: a listening socket; also tcp4, tcp6 and unix:///PATH\n(repeatable; preopened after the directories)")
 	f.BoolVar(&r.fresh, "fresh", false, "start anew; the old state stays, as the ended process NAME.ended-N")
 	f.StringVar(&r.memory, "memory", "4GiB", "`LIMIT` of the program's memory, such as 64MiB or 1GiB")
-	addCacheFlag(cmd, &r.cache)
+	addCacheFlag(r.cmd, &r.cache)
 	f.BoolVarP(&r.talk.quiet, "quiet", "q", false, "say only what went wrong")
 	f.BoolVarP(&r.talk.verbose, "verbose", "v", false, "tell of every snapshot")
-	cmd.MarkFlagsMutuallyExclusive("quiet", "verbose")
+	r.cmd.MarkFlagsMutuallyExclusive("quiet", "verbose")
 	// The only error is a flag that does not exist.
-	_ = cmd.RegisterFlagCompletionFunc("name", r.place.complete)
-	return cmd
+	_ = r.cmd.RegisterFlagCompletionFunc("name", r.place.complete)
+	return r.cmd
 }
 
 // options makes the options of the runtime from flags and arguments.
-func (r *runCommand) options(cmd *cobra.Command) (o runtime.Options, err error) {
-	if r.name == "" && !cmd.Flags().Changed("name") {
+func (r *runCommand) options() (o runtime.Options, err error) {
+	if r.name == "" && !r.cmd.Flags().Changed("name") {
 		r.name = nameOf(r.program)
 	}
 	o = runtime.Options{
@@ -98,7 +100,7 @@ func (r *runCommand) options(cmd *cobra.Command) (o runtime.Options, err error) 
 	if o.Dir, err = r.place.process(r.name); err != nil {
 		return o, err
 	}
-	if o.CacheDir, err = cacheDir(cmd, r.env, r.cache); err != nil {
+	if o.CacheDir, err = cacheDir(r.cmd, r.env, r.cache); err != nil {
 		return o, err
 	}
 	if o.MemoryLimit, err = parseMemory(r.memory); err != nil {
@@ -130,8 +132,8 @@ func (r *runCommand) options(cmd *cobra.Command) (o runtime.Options, err error) 
 	return o, nil
 }
 
-func (r *runCommand) run(ctx context.Context, cmd *cobra.Command) (err error) {
-	o, err := r.options(cmd)
+func (r *runCommand) run(ctx context.Context) (err error) {
+	o, err := r.options()
 	if err != nil {
 		return err
 	}
@@ -195,11 +197,7 @@ func (r *runCommand) event(e runtime.Event) {
 	t := r.talk
 	switch e := e.(type) {
 	case runtime.ProgressEvent:
-		text := fmt.Sprintf("%s %s", e.What, r.program)
-		if e.Total > 0 {
-			text = fmt.Sprintf("%s: %d of %d functions", text, e.Done, e.Total)
-		}
-		t.work(e.What, text)
+		t.progress(e, r.program)
 	case runtime.StartedEvent:
 		t.rest()
 		if t.verbose {
@@ -253,25 +251,29 @@ func (r *runCommand) sayTrap(e *runtime.TrapError, res runtime.Result) {
 	r.talk.say("its state is intact: the next run goes on from generation %d; to start anew: %s", res.Generation, r.again("--fresh"))
 }
 
-// again returns the command that goes on with the process, with one flag more.
+// againFlags are the flags that belong to the command that goes on: all but --fresh.
+var againFlags = []string{"state", "name", "every", "dir", "env", "listen", "memory", "cache", "quiet", "verbose"}
+
+// again returns the command that goes on with the process, with one flag more if that is not empty.
 func (r *runCommand) again(flag string) string {
 	words := []string{r.env.name, "run"}
-	r.flags.Visit(func(f *pflag.Flag) {
-		switch v := f.Value.(type) {
-		case pflag.SliceValue:
-			for _, s := range v.GetSlice() {
-				words = append(words, "--"+f.Name, s)
+	for _, name := range againFlags {
+		f := r.cmd.Flags().Lookup(name)
+		switch {
+		case !f.Changed:
+		case f.Value.Type() == "bool" && f.Value.String() == "false":
+		case f.Value.Type() == "bool":
+			words = append(words, "--"+name)
+		case f.Value.Type() == "stringArray":
+			// The only error is a flag that does not exist.
+			values, _ := r.cmd.Flags().GetStringArray(name)
+			for _, v := range values {
+				words = append(words, "--"+name, v)
 			}
 		default:
-			switch {
-			case f.Name == "fresh": // or it would not go on
-			case f.Value.Type() == "bool":
-				words = append(words, "--"+f.Name)
-			default:
-				words = append(words, "--"+f.Name, f.Value.String())
-			}
+			words = append(words, "--"+name, f.Value.String())
 		}
-	})
+	}
 	if flag != "" {
 		words = append(words, flag)
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"perdure/runtime"
 )
 
 // progressAfter is how long work may take in silence.
@@ -20,16 +22,16 @@ type talk struct {
 	terminal       bool
 	quiet, verbose bool
 
-	mu       sync.Mutex
-	progress progress
+	mu  sync.Mutex
+	now progress
 }
 
 // progress is the work under way. On a terminal it is a line that is written again and
 // again, elsewhere one line.
 type progress struct {
-	kind    string        // of work
-	text    string        // of it now
-	began   time.Time     // of this kind
+	what    string
+	howFar  string
+	began   time.Time     // with this
 	shown   bool          // on a terminal: the line is there; else: has been said
 	stop    chan struct{} // closed to end the goroutine that draws
 	stopped chan struct{} // closed when it has ended
@@ -58,30 +60,38 @@ func (t *talk) warn(format string, args ...any) {
 	fmt.Fprintf(t.w, "perdure: "+format+"\n", args...)
 }
 
-// work tells what is being done; it shows when it takes long. kind names the work, text is
-// what to show of it now.
-func (t *talk) work(kind, text string) {
+// work tells what is being done, and on a terminal how far it is; it shows when it takes long.
+func (t *talk) work(what, howFar string) {
 	if t.quiet {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	p := &t.progress
+	p := &t.now
 	if p.stop == nil {
 		*p = progress{stop: make(chan struct{}), stopped: make(chan struct{})}
 		go t.draw(p.stop, p.stopped)
 	}
-	if p.kind != kind {
-		p.kind, p.began = kind, time.Now()
+	if p.what != what {
+		p.what, p.began = what, time.Now()
 		p.shown = p.shown && t.terminal
 	}
-	p.text = text
+	p.howFar = howFar
+}
+
+// progress tells how far the runtime is with a program.
+func (t *talk) progress(e runtime.ProgressEvent, program string) {
+	howFar := ""
+	if e.Total > 0 {
+		howFar = fmt.Sprintf("(%d of %d functions)", e.Done, e.Total)
+	}
+	t.work(e.What+" "+program, howFar)
 }
 
 // rest ends the showing of work, and waits for it.
 func (t *talk) rest() {
 	t.mu.Lock()
-	p := t.progress
+	p := t.now
 	t.mu.Unlock()
 	if p.stop == nil {
 		return
@@ -90,7 +100,7 @@ func (t *talk) rest() {
 	<-p.stopped
 	t.mu.Lock()
 	t.clearLocked()
-	t.progress = progress{}
+	t.now = progress{}
 	t.mu.Unlock()
 }
 
@@ -105,14 +115,14 @@ func (t *talk) draw(stop <-chan struct{}, stopped chan<- struct{}) {
 		case <-tick.C:
 		}
 		t.mu.Lock()
-		p := &t.progress
+		p := &t.now
 		if took := time.Since(p.began); took >= progressAfter {
 			switch {
 			case t.terminal:
-				fmt.Fprintf(t.w, "\r\x1b[Kperdure: %.60s, %.1f s", p.text, took.Seconds())
+				fmt.Fprintf(t.w, "\r\x1b[Kperdure: %.70s", fmt.Sprintf("%s, %.1f s %s", p.what, took.Seconds(), p.howFar))
 				p.shown = true
 			case !p.shown:
-				fmt.Fprintf(t.w, "perdure: %s\n", p.text)
+				fmt.Fprintf(t.w, "perdure: %s …\n", p.what)
 				p.shown = true
 			}
 		}
@@ -122,8 +132,8 @@ func (t *talk) draw(stop <-chan struct{}, stopped chan<- struct{}) {
 
 // clearLocked removes the line of progress from a terminal.
 func (t *talk) clearLocked() {
-	if t.terminal && t.progress.shown {
+	if t.terminal && t.now.shown {
 		fmt.Fprint(t.w, "\r\x1b[K")
-		t.progress.shown = false
+		t.now.shown = false
 	}
 }

@@ -1,0 +1,281 @@
+package main
+
+import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"perdure/runtime"
+)
+
+// TestMain lets the test binary be perdure itself when a script calls it so.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"perdure": main})
+}
+
+// TestScript runs every case of testdata/script against the real binary, in processes of its own. The
+// commands that cases have beside those of testscript are described at their functions.
+func TestScript(t *testing.T) {
+	guests, err := filepath.Abs("testdata/guests")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache := t.TempDir() // of compiled programs, for all cases
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("GUESTS", guests)
+			e.Setenv("PERDURE_STATE", filepath.Join(e.WorkDir, "state"))
+			e.Setenv("XDG_CACHE_HOME", cache)
+			e.Values[workersKey{}] = map[string]*worker{}
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"status":      cmdStatus,
+			"start":       cmdStart,
+			"printed":     cmdPrinted,
+			"generations": cmdGenerations,
+			"signal":      cmdSignal,
+			"ended":       cmdEnded,
+			"damage":      cmdDamage,
+			"hexfile":     cmdHexfile,
+		},
+	})
+}
+
+// patience is how long a script waits for anything.
+const patience = 60 * time.Second
+
+// workersKey is where a script's workers are among its values, by name.
+type workersKey struct{}
+
+// worker is a perdure that runs beside the script.
+type worker struct {
+	cmd            *exec.Cmd
+	stdout, stderr buffer
+	done           chan struct{} // closed when it has ended
+}
+
+// buffer is a bytes.Buffer that may be read while it is written.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// command returns a perdure in the directory and with the environment of the script.
+func command(ts *testscript.TestScript, args []string) *exec.Cmd {
+	cmd := exec.Command("perdure", args...)
+	cmd.Dir = ts.Getenv("PWD")
+	if cmd.Dir == "" {
+		cmd.Dir = ts.MkAbs(".")
+	}
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "PERDURE_STATE", "XDG_CACHE_HOME", "XDG_STATE_HOME"} {
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
+	return cmd
+}
+
+// cmdStatus is "status N ARG...": perdure ARG... ends with status N. What it printed is then there
+// for stdout and stderr.
+func cmdStatus(ts *testscript.TestScript, neg bool, args []string) {
+	want := number(ts, neg, args, 1)
+	cmd := command(ts, args[1:])
+	cmd.Stdout, cmd.Stderr = ts.Stdout(), ts.Stderr()
+	ts.Check(cmd.Start())
+	stuck := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	defer stuck.Stop()
+	_ = cmd.Wait() // the status says it all
+	if got := cmd.ProcessState.ExitCode(); got != want {
+		ts.Fatalf("perdure %s: status %v, want %d", strings.Join(args[1:], " "), cmd.ProcessState, want)
+	}
+}
+
+// cmdStart is "start NAME ARG...": perdure ARG... runs beside the script, and is called NAME.
+func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: start NAME ARG...")
+	}
+	w := &worker{cmd: command(ts, args[1:]), done: make(chan struct{})}
+	w.cmd.Stdout, w.cmd.Stderr = &w.stdout, &w.stderr
+	ts.Check(w.cmd.Start())
+	go func() {
+		defer close(w.done)
+		_ = w.cmd.Wait() // ended looks at the status
+	}()
+	ts.Defer(func() {
+		_ = w.cmd.Process.Kill() // it may have ended
+		<-w.done
+	})
+	ts.Value(workersKey{}).(map[string]*worker)[args[0]] = w
+}
+
+func workerOf(ts *testscript.TestScript, neg bool, args []string, n int) *worker {
+	if neg || len(args) != n {
+		ts.Fatalf("usage: a worker and %d more arguments", n-1)
+	}
+	w := ts.Value(workersKey{}).(map[string]*worker)[args[0]]
+	if w == nil {
+		ts.Fatalf("there is no worker %s", args[0])
+	}
+	return w
+}
+
+// until waits for what only shows from outside.
+func until(ts *testscript.TestScript, what string, w *worker, ok func() bool) {
+	for limit := time.Now().Add(patience); !ok(); {
+		over := false
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-w.done:
+			over = !ok()
+		}
+		if over || time.Now().After(limit) {
+			ts.Fatalf("waited for %s; stdout ends:\n%s\nstderr ends:\n%s", what, end(w.stdout.String()), end(w.stderr.String()))
+		}
+	}
+}
+
+// end returns the last lines of a text.
+func end(s string) string {
+	lines := strings.SplitAfter(s, "\n")
+	return strings.Join(lines[max(0, len(lines)-10):], "")
+}
+
+// cmdPrinted is "printed NAME REGEXP": waits until worker NAME has printed it, to stdout or stderr.
+func cmdPrinted(ts *testscript.TestScript, neg bool, args []string) {
+	w := workerOf(ts, neg, args, 2)
+	re, err := regexp.Compile("(?m)" + args[1])
+	ts.Check(err)
+	until(ts, args[1], w, func() bool { return re.MatchString(w.stdout.String()) || re.MatchString(w.stderr.String()) })
+}
+
+// cmdGenerations is "generations NAME PROCESS N": waits until the process that worker NAME runs has N
+// generations more than now.
+func cmdGenerations(ts *testscript.TestScript, neg bool, args []string) {
+	n := 0
+	if len(args) == 3 {
+		n = number(ts, neg, args[2:], 1)
+		args = args[:2]
+	}
+	w := workerOf(ts, neg, args, 2)
+	have := func() int {
+		s, err := runtime.OpenSaved(filepath.Join(ts.Getenv("PERDURE_STATE"), args[1]))
+		if err != nil {
+			return 0
+		}
+		infos, err := s.Generations()
+		ts.Check(err)
+		return len(infos)
+	}
+	before := have()
+	until(ts, fmt.Sprintf("%d generations", n), w, func() bool { return have() >= before+n })
+}
+
+// cmdSignal is "signal NAME SIGNAL": sends it to worker NAME.
+func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
+	w := workerOf(ts, neg, args, 2)
+	sig, ok := map[string]syscall.Signal{
+		"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "KILL": syscall.SIGKILL, "USR1": syscall.SIGUSR1,
+	}[args[1]]
+	if !ok {
+		ts.Fatalf("unknown signal %s", args[1])
+	}
+	ts.Check(w.cmd.Process.Signal(sig))
+}
+
+// cmdEnded is "ended NAME STATUS": worker NAME ends, with this status, or when it was killed with
+// "killed". What it printed is then there for stdout and stderr.
+func cmdEnded(ts *testscript.TestScript, neg bool, args []string) {
+	w := workerOf(ts, neg, args, 2)
+	select {
+	case <-w.done:
+	case <-time.After(patience):
+		ts.Fatalf("%s does not end; stderr:\n%s", args[0], w.stderr.String())
+	}
+	fmt.Fprint(ts.Stdout(), w.stdout.String())
+	fmt.Fprint(ts.Stderr(), w.stderr.String())
+	got := strconv.Itoa(w.cmd.ProcessState.ExitCode())
+	if got == "-1" {
+		got = "killed"
+	}
+	if got != args[1] {
+		ts.Fatalf("%s ended with %v, want %s", args[0], w.cmd.ProcessState, args[1])
+	}
+}
+
+// cmdDamage is "damage PROCESS N [end]": flips a bit in the middle of generation N of the process, or of its
+// newest if N is "newest", or of all if it is "all"; with "end", the last bit.
+func cmdDamage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 || len(args) == 3 && args[2] != "end" || len(args) > 3 {
+		ts.Fatalf("usage: damage PROCESS N [end]")
+	}
+	files, err := filepath.Glob(filepath.Join(ts.Getenv("PERDURE_STATE"), args[0], "generations", "*.gen"))
+	ts.Check(err)
+	switch args[1] {
+	case "all":
+	case "newest":
+		files = files[max(0, len(files)-1):]
+	default:
+		n := number(ts, neg, args[1:], 1)
+		files = files[n-1 : n]
+	}
+	if len(files) == 0 {
+		ts.Fatalf("%s has no generations", args[0])
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		ts.Check(err)
+		at := len(b) / 2
+		if len(args) == 3 {
+			at = len(b) - 1
+		}
+		b[at] ^= 0x80
+		ts.Check(os.WriteFile(f, b, 0o600))
+	}
+}
+
+// cmdHexfile is "hexfile FILE HEX...": writes a file of these bytes, which scripts cannot hold.
+func cmdHexfile(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: hexfile FILE HEX...")
+	}
+	b, err := hex.DecodeString(strings.Join(args[1:], ""))
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o600))
+}
+
+// number parses the first of at least n arguments.
+func number(ts *testscript.TestScript, neg bool, args []string, n int) int {
+	if neg || len(args) < n {
+		ts.Fatalf("a number is missing, or ! makes no sense here")
+	}
+	i, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	return i
+}
