@@ -35,6 +35,12 @@ func (s series) median() float64 {
 	return (s[(n-1)/2] + s[n/2]) / 2
 }
 
+// sorted sorts the series and returns it.
+func (s series) sorted() series {
+	slices.Sort(s)
+	return s
+}
+
 // quantile returns the smallest value that a part q of the series does not exceed.
 func (s series) quantile(q float64) float64 {
 	return s[min(len(s)-1, max(0, int(math.Ceil(q*float64(len(s))))-1))]
@@ -54,7 +60,7 @@ func turns(b *testing.B, atLeast int, ways ...way) []series {
 		}
 	}
 	for _, s := range out {
-		slices.Sort(s)
+		s.sorted()
 	}
 	return out
 }

@@ -73,12 +73,16 @@ type generationData struct {
 	sections map[string][]byte
 }
 
-func (c *cutter) start(ctx context.Context, p *Process) {
+// init comes before anything else, so that a request may come before Run.
+func (c *cutter) init() {
 	c.requests = make(chan cutRequest)
 	c.taken = make(chan *takenCut)
 	c.over = make(chan struct{})
 	c.done = make(chan struct{})
 	c.heap = []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+}
+
+func (c *cutter) start(ctx context.Context, p *Process) {
 	go func() {
 		defer close(c.done)
 		c.loop(ctx, p)
@@ -300,7 +304,7 @@ func (c *cutter) finish(p *Process, t *takenCut) (memsnap.Info, error) {
 	}
 	info, err := p.commit(context.Background(), t.data)
 	if err == nil {
-		c.precompiler.run(p.program, image)
+		c.precompiler.run(p.program, p.cache, image)
 	}
 	return info, err
 }

@@ -40,7 +40,7 @@ type patient struct {
 // newPatient runs a small guest through several generations.
 func newPatient(t *testing.T, generations int) *patient {
 	t.Helper()
-	s := named(t, "primes")
+	s := named(t, "tree")
 	want, polls := undisturbed(t, s)
 	p := &patient{t: t, b: newBench(t, s, s.Args), want: want, states: map[uint64][32]byte{}}
 	var d *director
@@ -256,8 +256,8 @@ func (p *patient) damage(points, runEvery int) verdicts {
 func TestDamage(t *testing.T) {
 	p := newPatient(t, 4)
 	v := p.damage(12, 2)
-	if v.unharmed == 0 || v.older == 0 || v.refused == 0 {
-		t.Error("not every way out was taken")
+	if v.unharmed == 0 || v.older == 0 {
+		t.Error("the damage did not reach the newest generation, or nothing but it")
 	}
 }
 
@@ -372,7 +372,11 @@ func TestDamageCache(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, at := range []int{0, 7, 8, 20, 31, 40, 60, len(whole) / 3, len(whole) / 2, len(whole) - 1} {
+		places := []int{0, 7, 8, 20, 31, 40, 60, len(whole) / 3, len(whole) / 2, len(whole) - 1}
+		if underRace {
+			places = places[4:7]
+		}
+		for _, at := range places {
 			at = min(at, len(whole)-1)
 			bad := slices.Clone(whole)
 			bad[at] ^= 0x10

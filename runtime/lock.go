@@ -31,6 +31,17 @@ func lock(dir, name string) (*os.File, error) {
 		pid, _ := strconv.Atoi(strings.TrimSpace(string(b[:n])))
 		return nil, &LockedError{Name: name, PID: pid}
 	}
+	// Between opening and locking, Retire may have given the directory another name: then the
+	// file is no longer the lock of this process.
+	mine, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	if now, err := os.Stat(f.Name()); err != nil || !os.SameFile(mine, now) {
+		f.Close()
+		return nil, &LockedError{Name: name}
+	}
 	if err := f.Truncate(0); err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 		if err != nil {

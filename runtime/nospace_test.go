@@ -1,8 +1,13 @@
 package runtime
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -56,4 +61,112 @@ func (f fullFile) WriteAt(b []byte, offset int64) (int, error) {
 		return 0, err
 	}
 	return f.File.WriteAt(b, offset)
+}
+
+// The guest runs on while nothing can be stored, the failure is told, and the first
+// generation after it carries everything.
+func fullTest(t *testing.T, change func(*workerSpec), fill, free func()) {
+	const mib = 1
+	n := 0
+	c := newTalk(t, func(s *workerSpec) {
+		s.Options.Every = 20 * time.Millisecond
+		change(s)
+	})
+	work := func() {
+		t.Helper()
+		n++
+		c.expect(fmt.Sprintf("fill %d", mib), "fill: "+fillDigest(mib, n))
+	}
+	again := func(kind string, more int) {
+		t.Helper()
+		if have := len(c.events(kind)); !c.await(time.Minute, have+more, kind) {
+			t.Fatalf("no %s\n%s", kind, c.describe())
+		}
+	}
+	c.write("in", "0123456789")
+	c.expect("open 1 r /in", "open: 0", "read 1 3", "read: 012")
+	work()
+	if !c.await(time.Minute, 1, "CommittedEvent") {
+		t.Fatal("no generation")
+	}
+	for round := range 3 {
+		fill()
+		work()
+		c.expect("read 1 1", fmt.Sprintf("read: %d", 3+2*round))
+		again("CommitFailedEvent", 1)
+		good := len(c.events("CommittedEvent"))
+		work()
+		c.expect("read 1 1", fmt.Sprintf("read: %d", 4+2*round))
+		again("CommitFailedEvent", 3) // at least one of these cuts came after that
+		if now := len(c.events("CommittedEvent")); now != good {
+			t.Errorf("%d generations on a full disk", now-good)
+		}
+		free()
+		if !c.await(time.Minute, good+1, "CommittedEvent") {
+			t.Fatalf("no generation though there is space\n%s", c.describe())
+		}
+		verify(t, c.spec.Options.Dir)
+		if round == 2 {
+			break
+		}
+		c.signal(syscall.SIGKILL)
+		c.ends(-1)
+		c.start()
+		c.has("RestoredEvent")
+		work()
+		if !c.await(time.Minute, 1, "CommittedEvent") {
+			t.Fatal("no generation")
+		}
+	}
+	c.signal(syscall.SIGTERM)
+	c.ends(statusSuspended)
+	c.start()
+	c.has("RestoredEvent")
+	work()
+	c.expect("read 1 1", "read: 9")
+}
+
+func TestFullDisk(t *testing.T) {
+	flag := filepath.Join(t.TempDir(), "full")
+	fullTest(t, func(s *workerSpec) { s.Full = flag }, func() {
+		if err := os.WriteFile(flag, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}, func() {
+		if err := os.Remove(flag); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// The same with a small file system, where one can be mounted; elsewhere with a limit on
+// the size of files.
+func TestFullDiskReally(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=32m"); err != nil {
+		t.Logf("no file system of our own (%v): TestFullDisk has to do", err)
+		return
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	ballast := filepath.Join(dir, "ballast")
+	fullTest(t, func(s *workerSpec) { s.Options.Dir = filepath.Join(dir, "process") }, func() {
+		f, err := os.Create(ballast)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		for b := make([]byte, 64<<10); len(b) > 0; {
+			if _, err := f.Write(b); err != nil {
+				b = b[:len(b)/2]
+			}
+		}
+	}, func() {
+		if err := os.Remove(ballast); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

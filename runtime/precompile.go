@@ -23,7 +23,7 @@ type precompiler struct {
 	after time.Time
 }
 
-func (c *precompiler) run(p *engine.Program, im *engine.Image) {
+func (c *precompiler) run(p *engine.Program, cache *machineCache, im *engine.Image) {
 	now := time.Now()
 	if now.Before(c.after) {
 		return
@@ -38,6 +38,9 @@ func (c *precompiler) run(p *engine.Program, im *engine.Image) {
 	c.done[key] = true
 	if err := p.Precompile(context.Background(), im); err != nil {
 		return // the restore will meet the same error and tell it
+	}
+	if err := cache.seal(); err != nil {
+		return // the restore compiles it again
 	}
 	took := time.Since(now)
 	c.after = time.Now().Add(time.Duration(float64(took) * (1/precompileShare - 1)))

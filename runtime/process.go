@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,8 +12,6 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
-
-	"github.com/tetratelabs/wazero"
 
 	"perdure/internal/durable"
 	"perdure/memsnap"
@@ -35,9 +34,10 @@ type Process struct {
 	opened  time.Time
 	module  *wasm.Module
 	sum     string
+	copied  bool // the program is the copy in Dir, since its file is gone
 	lock    *os.File
 	store   *memsnap.Store
-	cache   wazero.CompilationCache
+	cache   *machineCache // nil if there is none
 	engine  *engine.Engine
 	program *engine.Program
 	mem     *linmem.Memory
@@ -72,9 +72,11 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 		return nil, err
 	}
 	p = &Process{opt: o, opened: time.Now()}
+	p.cutter.init()
+	opened := p // a return of nil sets p
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, p.Close())
+			p, err = nil, errors.Join(err, opened.Close())
 		}
 	}()
 	src, err := p.findProgram()
@@ -82,10 +84,19 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 		return nil, err
 	}
 	if p.module, err = decode(p.opt.programName(), src); err != nil {
+		if p.copied {
+			err = p.badCopy(err)
+		}
 		return nil, err
 	}
 	if _, err := entry(p.module); err != nil {
 		return nil, &RefusedError{Program: p.opt.programName(), Err: err}
+	}
+	if p.module.NumMemories() > 0 {
+		if need := p.module.MemoryAt(0).Min * wasmPageSize; need > p.memoryLimit() {
+			return nil, &RefusedError{Program: p.opt.programName(),
+				Err: fmt.Errorf("it needs %d bytes of memory, the limit is %d", need, p.memoryLimit())}
+		}
 	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, err
@@ -96,9 +107,12 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 	if p.store, err = memsnap.Open(filepath.Join(o.Dir, generationsDir), memsnap.Options{FS: o.hooks.fs}); err != nil {
 		return nil, err
 	}
-	p.engine, p.cache = newEngine(ctx, o.CacheDir, p.memoryLimit(), p.event)
+	p.engine, p.cache = newEngine(ctx, o.CacheDir, p.sum, p.memoryLimit(), p.event)
 	if p.program, err = load(ctx, p.engine, p.module, p.sum, o.CacheDir, p.opt.programName(), o.hooks.poll != nil, p.event); err != nil {
 		return nil, err
+	}
+	if err := p.cache.seal(); err != nil {
+		p.event(WarningEvent{fmt.Sprintf("machine code was not cached: %v", err)})
 	}
 	if p.kernel, err = wasi.OS(); err != nil {
 		return nil, err
@@ -106,10 +120,10 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 	if err := p.restoreNewest(ctx); err != nil {
 		return nil, err
 	}
+	if err := p.keepProgram(src); err != nil {
+		return nil, err
+	}
 	if p.saved == nil {
-		if err := p.keepProgram(src); err != nil {
-			return nil, err
-		}
 		return p, p.fresh(ctx)
 	}
 	return p, nil
@@ -142,6 +156,7 @@ func (p *Process) findProgram() ([]byte, error) {
 		if b, kerr := os.ReadFile(kept); kerr == nil {
 			p.event(WarningEvent{fmt.Sprintf("%s is gone, going on with the copy that the process keeps", p.opt.Program)})
 			src, err = b, nil
+			p.copied = true
 		}
 	}
 	if err != nil {
@@ -151,11 +166,18 @@ func (p *Process) findProgram() ([]byte, error) {
 	return src, nil
 }
 
+// badCopy is the error of a process whose program is gone and whose copy is not what it
+// was.
+func (p *Process) badCopy(why error) error {
+	return fmt.Errorf("%w: %s, and the copy that the process keeps is damaged: %v", ErrNoProgram, p.opt.Program, why)
+}
+
 // keepProgram stores the program beside the generations, so that the process can be
-// restored, moved or examined though the file it came from is gone.
+// restored, moved or examined though the file it came from is gone. A copy that was
+// damaged is mended.
 func (p *Process) keepProgram(src []byte) error {
 	path := filepath.Join(p.opt.Dir, programFile)
-	if b, err := os.ReadFile(path); err == nil && sumOf(b) == p.sum {
+	if b, err := os.ReadFile(path); p.copied || err == nil && bytes.Equal(b, src) {
 		return nil
 	}
 	return durable.WriteFile(durable.OS, path, src, 0o600)
@@ -172,13 +194,20 @@ func (p *Process) memoryLimit() uint64 {
 // when there is none or when the process had ended.
 func (p *Process) restoreNewest(ctx context.Context) error {
 	limit := ^uint64(0)
+	var why error // the newest that could be opened was given up
 	for {
 		g, skipped, err := p.store.OpenNewestBelow(ctx, limit)
 		for _, s := range skipped {
 			p.event(SkippedEvent{Generation: s.Number, Err: s.Err})
 		}
 		if errors.Is(err, memsnap.ErrNotFound) && limit == ^uint64(0) {
+			if p.copied {
+				return p.badCopy(errors.New("no generation says what it was"))
+			}
 			return nil
+		}
+		if errors.Is(err, memsnap.ErrNotFound) {
+			return fmt.Errorf("no generation can be used: %w", why)
 		}
 		if err != nil {
 			return err
@@ -196,7 +225,7 @@ func (p *Process) restoreNewest(ctx context.Context) error {
 		}
 		p.closeGuest()
 		p.event(SkippedEvent{Generation: number, Err: err})
-		limit = number
+		limit, why = number, err
 	}
 }
 
@@ -205,6 +234,9 @@ func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 	saved, err := readGeneration(g)
 	if err != nil {
 		return err
+	}
+	if saved.state.Program != p.sum && p.copied {
+		return p.badCopy(fmt.Errorf("SHA-256 %.12s…, was %.12s…", p.sum, saved.state.Program))
 	}
 	if saved.state.Phase == phaseEnded {
 		return g.Close() // starts anew
@@ -216,6 +248,11 @@ func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 		return err
 	}
 	size := g.Pages() * memsnap.PageSize
+	if size > p.memoryLimit() {
+		// Not damage: an older generation may fit, but what came after it would be lost.
+		return &RefusedError{Program: p.opt.programName(),
+			Err: fmt.Errorf("it has %d bytes of memory by now, the limit is %d", size, p.memoryLimit())}
+	}
 	if err := p.growTo(size); err != nil {
 		return fmt.Errorf("%w: generation %d: %w", ErrBadState, g.Info().Number, err)
 	}
@@ -263,12 +300,6 @@ func (p *Process) fresh(ctx context.Context) error {
 
 // instantiate makes the memory and the instance.
 func (p *Process) instantiate(ctx context.Context) error {
-	if p.module.NumMemories() > 0 {
-		if need := p.module.MemoryAt(0).Min * wasmPageSize; need > p.memoryLimit() {
-			return &RefusedError{Program: p.opt.programName(),
-				Err: fmt.Errorf("it needs %d bytes of memory, the limit is %d", need, p.memoryLimit())}
-		}
-	}
 	var err error
 	if p.mem, err = linmem.New(linmem.Options{Limit: p.memoryLimit()}); err != nil {
 		return err
@@ -461,6 +492,7 @@ func (p *Process) Close() error {
 	if p.lock != nil {
 		errs = append(errs, p.lock.Close())
 	}
-	*p = Process{opt: p.opt}
+	// The cutter stays, for requests that come late.
+	p.saved, p.kernel, p.engine, p.cache, p.lock = nil, nil, nil, nil, nil
 	return errors.Join(errs...)
 }

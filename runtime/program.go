@@ -12,8 +12,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/tetratelabs/wazero"
-
 	"perdure/internal/durable"
 	"perdure/runtime/internal/engine"
 	"perdure/runtime/internal/instrument"
@@ -157,18 +155,18 @@ func writeHot(path string, hot []byte, meta *instrument.Meta) error {
 	return durable.WriteFile(durable.OS, path, out, 0o600)
 }
 
-// newEngine makes an engine whose machine code is cached below cacheDir.
-func newEngine(ctx context.Context, cacheDir string, memoryLimit uint64, events func(Event)) (*engine.Engine, wazero.CompilationCache) {
+// newEngine makes an engine for one program, whose machine code is cached below cacheDir.
+func newEngine(ctx context.Context, cacheDir, sum string, memoryLimit uint64, events func(Event)) (*engine.Engine, *machineCache) {
 	cfg := engine.Config{MemoryLimitPages: uint32(memoryLimit / wasmPageSize)}
-	var cache wazero.CompilationCache
-	if cacheDir != "" {
-		var err error
-		if cache, err = wazero.NewCompilationCacheWithDir(filepath.Join(cacheDir, "machine")); err != nil {
-			events(WarningEvent{fmt.Sprintf("machine code is not cached: %v", err)})
-		} else {
-			cfg.Cache = cache
-		}
+	if cacheDir == "" {
+		return engine.New(ctx, cfg), nil
 	}
+	cache, err := openMachineCache(filepath.Join(cacheDir, "machine", sum))
+	if err != nil {
+		events(WarningEvent{fmt.Sprintf("machine code is not cached: %v", err)})
+		return engine.New(ctx, cfg), nil
+	}
+	cfg.Cache = cache.CompilationCache
 	return engine.New(ctx, cfg), cache
 }
 

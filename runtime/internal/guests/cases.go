@@ -62,6 +62,7 @@ func Cases() []Case {
 		rounds("float", "15", "1000"),
 		rounds("int64", "20", "1000"),
 		rounds("grow", "12", "100"),
+		rounds("dirty", "10", "900"),
 		rounds("simd", "30", "2000"),
 		rounds("rust-collections", "8", "600"),
 		{Name: "files", Guest: "files", Args: []string{"60"}, Long: []string{"1500"}, Files: true},
@@ -77,6 +78,8 @@ func Cases() []Case {
 		{Name: "kernels", Guest: "kernels", Args: []string{"all", "1"}, Long: []string{"all", "4"}, Again: true},
 		{Name: "counter", Guest: "counter", Args: []string{"1", "10", "/copy"}, Long: []string{"10", "100", "/copy"}, Files: true, Again: true},
 		{Name: "echo", Guest: "echo", Stdin: "one\ntwo\n\nlast"},
+		{Name: "commands", Guest: "commands", Stdin: "open 1 rwct /a\nwrite 1 hello world\nseek 1 6\nopen 2 a /a\nwrite 2 , again\nread 1 100\n" +
+			"tell 1\nrename /a /b\nsize 1\nopen 3 r /none\nopendir /\nreaddir\nclosedir\nfill 1\nfill 1\nunlink /none\nclose 1\nread 1 1\nexit 5\n", Files: true, ExitCode: 5},
 		{Name: "exitcode", Guest: "exitcode", Args: []string{"7"}, ExitCode: 7, Again: true},
 		{Name: "environment", Guest: "environment", Args: []string{"a", "b c"}, Again: true},
 		{Name: "trap-unreachable", Guest: "trap", Args: []string{"unreachable"}, Trap: "unreachable", Again: true},

@@ -1,0 +1,144 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"perdure/runtime/internal/guests"
+)
+
+// suspended runs a case for a moment and returns it as it lies on disk then.
+func suspended(t *testing.T, name string, every time.Duration) (*bench, *Saved) {
+	t.Helper()
+	return suspendedSubject(t, named(t, name), every)
+}
+
+func suspendedSubject(t *testing.T, s subject, every time.Duration) (*bench, *Saved) {
+	t.Helper()
+	b := newBench(t, s, s.Long)
+	b.opt.Every = every
+	ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
+	defer cancel()
+	r, err := b.life(ctx, nil)
+	if err != nil || !r.Suspended {
+		t.Fatalf("run of %s: got %+v, %v; want it suspended", s.Name, r, err)
+	}
+	saved, err := OpenSaved(b.opt.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b, saved
+}
+
+func frameNames(bt *Backtrace) []string {
+	var names []string
+	for _, f := range bt.Frames {
+		names = append(names, f.Name)
+	}
+	return names
+}
+
+// TestBacktraceOfWaiting wants the functions by name, the call that waits and for how long it has yet to.
+func TestBacktraceOfWaiting(t *testing.T) {
+	_, saved := suspendedSubject(t, subject{Case: guests.Case{Name: "sleeper", Guest: "sleeper", Long: []string{"600000"}}}, 0)
+	bt, err := saved.Backtrace(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := frameNames(bt)
+	if bt.Pending == nil || bt.Pending.Function != "poll_oneoff" || len(bt.Pending.Args) != 4 || bt.Pending.Left < 0 || bt.Pending.Since < 0 {
+		t.Errorf("pending: got %+v", bt.Pending)
+	}
+	if names[0] != "__wasi_poll_oneoff" || !slices.Contains(names, "main") || !slices.Contains(names, "_start") {
+		t.Errorf("functions: got %q", names)
+	}
+	for i, f := range bt.Frames {
+		if !f.InCall || f.Offset == 0 {
+			t.Errorf("frame %d: got %+v, want it in a call", i, f)
+		}
+	}
+	if bt.Unnamed != nil || bt.Ended || bt.Generation.Number == 0 {
+		t.Errorf("got %+v", bt)
+	}
+}
+
+// TestBacktraceOfComputing wants that of every generation of a program that computes: only its innermost
+// function may be out of a call.
+func TestBacktraceOfComputing(t *testing.T) {
+	b, saved := suspended(t, "ackermann", 10*time.Millisecond)
+	infos, err := saved.Generations()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, info := range infos {
+		bt, err := saved.Backtrace(t.Context(), info.Number)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bt.Generation.Number != info.Number || !slices.Contains(frameNames(bt), "main") {
+			t.Errorf("generation %d: got %+v", info.Number, bt)
+		}
+		for i, f := range bt.Frames[1:] {
+			if !f.InCall {
+				t.Errorf("generation %d, frame %d: got %+v, want it in a call", info.Number, i+1, f)
+			}
+		}
+	}
+
+	// It may be read while a worker has the lock.
+	p := b.open()
+	defer p.Close()
+	again, err := OpenSaved(b.opt.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := again.Backtrace(t.Context(), 0); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestBacktraceOfEnded wants how a program ended, and no frames.
+func TestBacktraceOfEnded(t *testing.T) {
+	s := named(t, "exitcode")
+	b := newBench(t, s, s.Args)
+	if _, err := b.life(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	saved, err := OpenSaved(b.opt.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bt, err := saved.Backtrace(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bt.Ended || bt.ExitCode != s.ExitCode || len(bt.Frames) != 0 || bt.Pending != nil {
+		t.Errorf("got %+v", bt)
+	}
+}
+
+// TestPendingCallOfDamagedState wants states that no host has saved to be refused.
+func TestPendingCallOfDamagedState(t *testing.T) {
+	for claim, state := range map[string]string{
+		"nothing":             ``,
+		"no JSON":             `{`,
+		"another version":     `{"version":2}`,
+		"an unknown function": `{"version":1,"pending":{"function":"fd_fly","args":[1]}}`,
+		"too few arguments":   `{"version":1,"pending":{"function":"poll_oneoff","args":[1]}}`,
+		"arguments of text":   `{"version":1,"pending":{"function":"poll_oneoff","args":["a","b","c","d"]}}`,
+	} {
+		if c, err := pendingCall([]byte(state)); !errors.Is(err, ErrBadState) {
+			t.Errorf("%s: got %+v, %v; want ErrBadState", claim, c, err)
+		}
+	}
+	if c, err := pendingCall([]byte(`{"version":1}`)); c != nil || err != nil {
+		t.Errorf("no call: got %+v, %v", c, err)
+	}
+	c, err := pendingCall([]byte(`{"version":1,"clocks":{"monotonic":50},"pending":{"function":"poll_oneoff","args":[4294967297,2,3,4],"issued":20,"deadline":-1}}`))
+	if err != nil || c.Args[0] != 1 || c.Since != 30 || c.Left != -1 {
+		t.Errorf("a call without a deadline: got %+v, %v", c, err)
+	}
+}
