@@ -91,7 +91,7 @@ func (r *runCommand) options() (o runtime.Options, err error) {
 		r.name = nameOf(r.program)
 	}
 	o = runtime.Options{
-		Name: r.name, Program: r.program, Every: r.every,
+		Name: r.name, Program: r.program, Every: r.every, Fresh: r.fresh,
 		Args: append([]string{filepath.Base(r.program)}, r.args...), Events: r.event,
 	}
 	if o.Every < 0 {
@@ -138,15 +138,13 @@ func (r *runCommand) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer r.talk.rest()
-	if r.fresh {
-		if err := r.retire(o); err != nil {
-			return err
-		}
-	}
-	hint := endedHint(ctx, o.Dir, o.Name)
 	ctx, in := watchSignals(ctx, r.talk)
 	defer in.stop()
 	p, err := runtime.Open(ctx, o)
+	if errors.Is(err, context.Canceled) && in.signal() != 0 {
+		r.talk.say("%s was stopped before it began", o.Name)
+		return &statusError{status: exitSignal + int(in.signal())}
+	}
 	if err != nil {
 		return r.explain(err)
 	}
@@ -155,10 +153,6 @@ func (r *runCommand) run(ctx context.Context) (err error) {
 			err = cerr
 		}
 	}()
-	if _, restored := p.Restored(); !restored && hint != "" {
-		r.talk.rest()
-		r.talk.say("%s", hint)
-	}
 	in.begin(p)
 	res, err := p.Run(ctx)
 	in.stop()
@@ -180,18 +174,6 @@ func (r *runCommand) run(ctx context.Context) (err error) {
 	return nil
 }
 
-// retire gives up the process that is there.
-func (r *runCommand) retire(o runtime.Options) error {
-	to, err := runtime.Retire(o)
-	if err != nil {
-		return r.explain(err)
-	}
-	if to != "" {
-		r.talk.say("the old state of %s is kept as %s", o.Name, filepath.Base(to))
-	}
-	return nil
-}
-
 // event says what happens to the process.
 func (r *runCommand) event(e runtime.Event) {
 	t := r.talk
@@ -200,9 +182,15 @@ func (r *runCommand) event(e runtime.Event) {
 		t.progress(e, r.program)
 	case runtime.StartedEvent:
 		t.rest()
-		if t.verbose {
+		switch {
+		case e.Ended:
+			t.say("%s had ended with status %d; it starts anew", r.name, e.ExitCode)
+		case t.verbose:
 			t.say("%s starts", r.name)
 		}
+	case runtime.RetiredEvent:
+		t.rest()
+		t.say("the old state of %s is kept as %s", r.name, filepath.Base(e.Dir))
 	case runtime.RestoredEvent:
 		t.rest()
 		t.say("%s goes on from generation %d of %s (restored in %d ms)", r.name, e.Generation.Number,
@@ -238,11 +226,9 @@ func (r *runCommand) explain(err error) error {
 
 // sayTrap says what the guest did, with its backtrace.
 func (r *runCommand) sayTrap(e *runtime.TrapError, res runtime.Result) {
-	first, trace, _ := strings.Cut(strings.TrimSpace(e.Error()), "\n")
-	r.talk.warn("%s trapped: %s", r.name, strings.TrimPrefix(first, "wasm error: "))
-	if trace != "" {
-		// The engine puts the module's name in front of a function's, and ours have none.
-		fmt.Fprintln(r.env.stderr, strings.ReplaceAll(trace, "\t.", "\t"))
+	r.talk.warn("%s trapped: %s", r.name, e.What)
+	for i, f := range e.Stack {
+		fmt.Fprintf(r.env.stderr, "  %2d  %s\n", i, f)
 	}
 	if res.Generation == 0 {
 		r.talk.say("nothing was saved before; the next run starts anew")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -155,19 +154,6 @@ func cacheDir(cmd *cobra.Command, env *environment, flag string) (string, error)
 		return filepath.Join(home, ".cache", "perdure"), nil
 	}
 	return "", nil
-}
-
-// endedHint tells of a process that had ended and is about to start anew, or is empty.
-func endedHint(ctx context.Context, dir, name string) string {
-	s, err := runtime.OpenSaved(dir)
-	if err != nil {
-		return "" // Open will say it if it matters
-	}
-	st, err := s.State(ctx)
-	if err != nil || !st.Ended {
-		return ""
-	}
-	return fmt.Sprintf("%s had ended with status %d; it starts anew", name, st.ExitCode)
 }
 
 // isDir says why a path is not a directory.

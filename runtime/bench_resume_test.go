@@ -20,7 +20,7 @@ import (
 func BenchmarkResumed(b *testing.B) {
 	for _, lang := range []string{"C", "SQLite", "Go"} {
 		b.Run(lang, func(b *testing.B) {
-			var ratios, controls []float64
+			found := ratios{}
 			for _, j := range resumeJobs(b, lang) {
 				b.Run(j.name, func(b *testing.B) {
 					hot := compileHot(b, j.src)
@@ -43,11 +43,10 @@ func BenchmarkResumed(b *testing.B) {
 					b.ReportMetric(base*1e3, "rest-ms")
 					b.ReportMetric(t[1].median()/base, "x/rest")
 					b.ReportMetric((again.median()-before)/base, "control-x/rest")
-					ratios = append(ratios, t[1].median()/base)
-					controls = append(controls, (again.median()-before)/base)
+					found[j.name] = [2]float64{t[1].median() / base, (again.median() - before) / base}
 				})
 			}
-			summary(b, "x/rest", ratios, controls)
+			found.summary(b, "x/rest")
 		})
 	}
 }

@@ -17,18 +17,18 @@ func BenchmarkSpeed(b *testing.B) {
 	b.Run("C", benchmarkKernels)
 	b.Run("SQLite", func(b *testing.B) {
 		src := guests.Bytes(b, "sqlite")
-		var ratios, controls []float64
+		found := ratios{}
 		for _, args := range [][]string{{"idx", "7"}, {"sort", "4"}, {"agg", "6"}} {
-			benchmarkCommand(b, args[0], src, args, &ratios, &controls)
+			benchmarkCommand(b, args[0], src, args, found)
 		}
-		summary(b, "x/plain", ratios, controls)
+		found.summary(b, "x/plain")
 	})
 	b.Run("Go", func(b *testing.B) {
-		var ratios, controls []float64
+		found := ratios{}
 		for _, g := range [][]string{{"sort", "8"}, {"flate", "6"}, {"jsonwork", "8"}, {"maps", "6"}, {"goroutines", "20"}} {
-			benchmarkCommand(b, g[0], readFile(b, guests.BuildGo(b, g[0])), g[1:], &ratios, &controls)
+			benchmarkCommand(b, g[0], readFile(b, guests.BuildGo(b, g[0])), g[1:], found)
 		}
-		summary(b, "x/plain", ratios, controls)
+		found.summary(b, "x/plain")
 	})
 }
 
@@ -47,7 +47,7 @@ func benchmarkKernels(b *testing.B) {
 		s := shifted(b, src, i)
 		codes = append(codes, code{compilePlain(b, s), compilePlain(b, s), compileHot(b, s)})
 	}
-	var ratios, controls []float64
+	found := ratios{}
 	for _, k := range guests.Kernels() {
 		if k.Guest != "kernels" {
 			continue
@@ -75,18 +75,18 @@ func benchmarkKernels(b *testing.B) {
 				end()
 			}
 			p := geomean(plain)
-			ratios, controls = append(ratios, geomean(hot)/p), append(controls, geomean(control)/p)
+			found[k.Name] = [2]float64{geomean(hot) / p, geomean(control) / p}
 			b.ReportMetric(p*1e3, "plain-ms")
 			b.ReportMetric(geomean(hot)/p, "x/plain")
 			b.ReportMetric(geomean(control)/p, "control-x/plain")
 			b.ReportMetric(slices.Max(plain)/slices.Min(plain), "plain-spread")
 		})
 	}
-	summary(b, "x/plain", ratios, controls)
+	found.summary(b, "x/plain")
 }
 
 // benchmarkCommand compares whole runs of a command, in a fresh instance each.
-func benchmarkCommand(b *testing.B, name string, src []byte, args []string, ratios, controls *[]float64) {
+func benchmarkCommand(b *testing.B, name string, src []byte, args []string, found ratios) {
 	b.Run(name, func(b *testing.B) {
 		args := append([]string{name}, args...)
 		plain, again, hot := compilePlain(b, src), compilePlain(b, src), compileHot(b, src)
@@ -111,6 +111,6 @@ func benchmarkCommand(b *testing.B, name string, src []byte, args []string, rati
 			{"control", func() time.Duration { return runPlain(again) }},
 		}
 		r := report(b, ways, turns(b, 7, ways...))
-		*ratios, *controls = append(*ratios, r[0]), append(*controls, r[1])
+		found[name] = [2]float64{r[0], r[1]}
 	})
 }

@@ -66,16 +66,17 @@ func turns(b *testing.B, atLeast int, ways ...way) []series {
 }
 
 // report reports the median of each way but the first as a multiple of the first one's.
-func report(b *testing.B, ways []way, times []series) (ratios []float64) {
+func report(b *testing.B, ways []way, times []series) []float64 {
 	b.Helper()
+	var all []float64
 	first := times[0].median()
 	b.ReportMetric(first*1e3, ways[0].name+"-ms")
 	for i := range ways[1:] {
 		r := times[i+1].median() / first
-		ratios = append(ratios, r)
+		all = append(all, r)
 		b.ReportMetric(r, ways[i+1].name+"-x/"+ways[0].name)
 	}
-	return ratios
+	return all
 }
 
 // onThread returns the processor time that f takes on this thread. The garbage collector
@@ -106,16 +107,23 @@ func geomean(xs []float64) float64 {
 	return math.Exp(sum / float64(len(xs)))
 }
 
-// summary reports the geometric mean and the worst of ratios that sub-benchmarks found,
-// as one more sub-benchmark.
-func summary(b *testing.B, unit string, ratios, controls []float64) {
-	if len(ratios) == 0 {
+// ratios collects what sub-benchmarks found, by name: a sub-benchmark may run more than
+// once, and the last time counts.
+type ratios map[string][2]float64 // ratio, control
+
+// summary reports the geometric mean and the worst, as one more sub-benchmark.
+func (r ratios) summary(b *testing.B, unit string) {
+	if len(r) == 0 {
 		return // they were not selected
+	}
+	var xs, controls []float64
+	for _, v := range r {
+		xs, controls = append(xs, v[0]), append(controls, v[1])
 	}
 	b.Run("geomean", func(b *testing.B) {
 		b.ReportMetric(0, "ns/op")
-		b.ReportMetric(geomean(ratios), unit)
-		b.ReportMetric(slices.Max(ratios), "worst-"+unit)
+		b.ReportMetric(geomean(xs), unit)
+		b.ReportMetric(slices.Max(xs), "worst-"+unit)
 		b.ReportMetric(geomean(controls), "control-"+unit)
 	})
 }

@@ -30,7 +30,8 @@ type cutter struct {
 	// on taken, when it is the hook's.
 	staging     staging
 	broken      error // why no generation can be made any more
-	idle        int   // cuts in a row between which the guest only waited
+	idle        bool  // since the cut before, the guest only waited
+	idleSince   time.Time
 	lastCalls   uint64
 	precompiler precompiler
 
@@ -181,11 +182,13 @@ func (c *cutter) one(p *Process, req cutRequest) (memsnap.Info, error) {
 		return memsnap.Info{}, err
 	}
 	if taken.waits && len(s.runs) == 0 && taken.calls == c.lastCalls && p.base != 0 {
-		c.idle++
+		if !c.idle {
+			c.idle, c.idleSince = true, time.Now()
+		}
 	} else {
-		c.idle = 0
+		c.idle = false
 	}
-	if c.idle > 0 && !taken.timed && !req.suspend && req.answer == nil {
+	if c.idle && !taken.timed && !req.suspend && req.answer == nil {
 		return memsnap.Info{}, nil // the newest generation still is the process
 	}
 	info, err := c.finish(p, taken)
@@ -198,11 +201,12 @@ func (c *cutter) one(p *Process, req cutRequest) (memsnap.Info, error) {
 }
 
 // pauseBetween is how long to wait after a cut that took so long. A guest that only waits
-// is cut less and less often: all that changes is how long it has waited.
+// is cut less and less often: all that changes is how long it has waited, and a small part
+// of that may be lost.
 func (c *cutter) pauseBetween(o *Options, took time.Duration) time.Duration {
 	every := o.Every
-	if c.idle > 0 {
-		every = max(every, min(every<<min(c.idle, 10), idleEvery))
+	if c.idle {
+		every = max(every, min(time.Since(c.idleSince)/idleShare, idleEvery))
 	}
 	return max(every-took, time.Duration(float64(took)*(1/o.MaxShare-1)))
 }

@@ -3,6 +3,9 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
 
 	"perdure/memsnap"
 )
@@ -39,11 +42,41 @@ func (e *RefusedError) Unwrap() error { return e.Err }
 // TrapError is how a guest ends that did what it must not: divided by zero, left its
 // memory, overflowed its stack.
 type TrapError struct {
-	Err error // the engine's message with the guest's backtrace
+	What  string   // what it did
+	Stack []string // the guest's functions, innermost first, as the engine names them
+	Err   error    // of the engine
 }
 
-func (e *TrapError) Error() string { return e.Err.Error() }
+func (e *TrapError) Error() string { return e.What }
 func (e *TrapError) Unwrap() error { return e.Err }
+
+// newTrapError reads the engine's message: what happened, then one line for each function.
+// Functions without a name are numbered as in the instrumented module there; rename gives
+// them their numbers in the original, and says whether it is a function of the original at
+// all.
+func newTrapError(err error, rename func(hot uint32) (uint32, bool)) *TrapError {
+	first, trace, _ := strings.Cut(strings.TrimSpace(err.Error()), "\n")
+	e := &TrapError{What: strings.TrimPrefix(strings.TrimSuffix(first, " (recovered by wazero)"), "wasm error: "), Err: err}
+	for _, line := range strings.Split(trace, "\n") {
+		line, ok := strings.CutPrefix(line, "\t.")
+		if !ok {
+			continue
+		}
+		if m := unnamed.FindStringSubmatch(line); m != nil {
+			hot, perr := strconv.ParseUint(m[1], 10, 32)
+			index, ours := rename(uint32(hot))
+			if perr != nil || !ours {
+				continue
+			}
+			line = fmt.Sprintf("$%d%s", index, m[2])
+		}
+		e.Stack = append(e.Stack, line)
+	}
+	return e
+}
+
+// unnamed matches the engine's name for a function that has none.
+var unnamed = regexp.MustCompile(`^\$(\d+)(\(.*)$`)
 
 // OtherProgramError says that the saved process runs another program than the one that
 // was given.
@@ -59,5 +92,5 @@ func (e *OtherProgramError) Error() string {
 // damaged tells whether an error says that a generation cannot be believed, so that an
 // older one should be tried.
 func damaged(err error) bool {
-	return errors.Is(err, memsnap.ErrCorrupt) || errors.Is(err, ErrBadState)
+	return memsnap.IsDamage(err) || errors.Is(err, ErrBadState)
 }

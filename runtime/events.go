@@ -23,10 +23,24 @@ func (e ProgressEvent) String() string {
 	return fmt.Sprintf("%s: %d of %d", e.What, e.Done, e.Total)
 }
 
-// StartedEvent tells that the guest starts from the beginning.
-type StartedEvent struct{}
+// StartedEvent tells that the guest starts from the beginning, and why there is nothing to
+// go on from, if there was a life before.
+type StartedEvent struct {
+	Ended    bool // the life before has ended, with ExitCode
+	ExitCode uint32
+}
 
-func (StartedEvent) String() string { return "started" }
+func (e StartedEvent) String() string {
+	if e.Ended {
+		return fmt.Sprintf("it had ended with status %d and starts anew", e.ExitCode)
+	}
+	return "started"
+}
+
+// RetiredEvent tells where the state went that a fresh start made room for.
+type RetiredEvent struct{ Dir string }
+
+func (e RetiredEvent) String() string { return "the old state is kept in " + e.Dir }
 
 // RestoredEvent tells which generation the guest goes on from.
 type RestoredEvent struct {

@@ -31,7 +31,7 @@ func lock(dir, name string) (*os.File, error) {
 		pid, _ := strconv.Atoi(strings.TrimSpace(string(b[:n])))
 		return nil, &LockedError{Name: name, PID: pid}
 	}
-	// Between opening and locking, Retire may have given the directory another name: then the
+	// Between opening and locking, retire may have given the directory another name: then the
 	// file is no longer the lock of this process.
 	mine, err := f.Stat()
 	if err != nil {

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"path/filepath"
@@ -15,9 +16,10 @@ import (
 const (
 	// sumSuffix ends the name of the file beside a file of machine code that holds its sum.
 	sumSuffix = ".sum"
-	// maxMachineFiles is how many files of machine code a program keeps: one is its hot
-	// code, the others are for the stacks at which it was cut.
-	maxMachineFiles = 256
+	// maxMachineFiles and maxMachineBytes bound what a program keeps beside its hot code:
+	// cold code for the stacks at which it was cut. All of it is read at every start.
+	maxMachineFiles = 64
+	maxMachineBytes = 32 << 20
 )
 
 // machineCache keeps the machine code of one program. The engine believes what it finds
@@ -60,36 +62,44 @@ func sumOfMachineCode(b []byte) []byte {
 	return s[:]
 }
 
-// clean removes what has not the right sum, and the oldest of what is too much.
+// clean removes what has not the right sum, and the oldest cold code of what is too much.
 func (c *machineCache) clean() error {
 	paths, err := c.files()
 	if err != nil {
 		return err
 	}
 	var errs []error
-	used := map[string]time.Time{}
+	var good []machineFile
 	for _, p := range paths {
 		b, err := os.ReadFile(p)
 		sum, serr := os.ReadFile(p + sumSuffix)
 		st, sterr := os.Stat(p)
 		if err == nil && serr == nil && sterr == nil && string(sum) == string(sumOfMachineCode(b)) {
-			used[p] = st.ModTime()
+			good = append(good, machineFile{p, st.Size(), st.ModTime()})
 			continue
 		}
 		errs = append(errs, c.remove(p))
 	}
-	if len(used) <= maxMachineFiles {
-		return errors.Join(errs...)
+	// The largest is the hot code, which is needed whenever the program runs.
+	slices.SortFunc(good, func(a, b machineFile) int { return cmp.Compare(b.size, a.size) })
+	if len(good) > 0 {
+		good = good[1:]
 	}
-	paths = paths[:0]
-	for p := range used {
-		paths = append(paths, p)
-	}
-	slices.SortFunc(paths, func(a, b string) int { return used[a].Compare(used[b]) })
-	for _, p := range paths[:len(paths)-maxMachineFiles] {
-		errs = append(errs, c.remove(p))
+	slices.SortFunc(good, func(a, b machineFile) int { return b.made.Compare(a.made) })
+	size := int64(0)
+	for i, f := range good {
+		if size += f.size; i >= maxMachineFiles || size > maxMachineBytes {
+			errs = append(errs, c.remove(f.path))
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// machineFile is a file of machine code that has the right sum.
+type machineFile struct {
+	path string
+	size int64 // in bytes
+	made time.Time
 }
 
 // remove removes a file and its sum. Another worker may have done it already.

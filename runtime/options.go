@@ -22,6 +22,10 @@ type Options struct {
 	Program string
 	Source  []byte
 
+	// Fresh starts the program anew. What was saved stays, in the directory Dir.ended-N
+	// beside it.
+	Fresh bool
+
 	// Args are the arguments, the program's own name first. Args and Env are taken at
 	// the start of the guest's life and belong to its state from then on.
 	Args, Env []string
@@ -61,8 +65,9 @@ const (
 	// forceAfter is how long a cut waits for a suspend point from which the guest can go
 	// on in hot code.
 	forceAfter = 50 * time.Millisecond
-	// idleEvery is the time between cuts of a guest that does nothing but wait, once it
-	// has done so for a while.
+	// A guest that does nothing but wait is cut whenever it has waited for this part longer
+	// than at the last cut, and every idleEvery at the latest.
+	idleShare = 8
 	idleEvery = 10 * time.Second
 	// collectAfter is how many bytes may be allocated between two garbage collections.
 	collectAfter = 48 << 20

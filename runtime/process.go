@@ -27,8 +27,11 @@ const (
 	generationsDir = "generations"
 )
 
-// Process is one persistent process. One goroutine calls Open, Run and Close; Snapshot
-// and Suspend may be called from others while Run is at work.
+// oldProgram names the copy of a program that the process ran before.
+func oldProgram(sum string) string { return "program-" + sum + ".wasm" }
+
+// Process is one persistent process. One goroutine calls Open, Run and Close; Snapshot may
+// be called from others.
 type Process struct {
 	opt     Options
 	opened  time.Time
@@ -46,9 +49,10 @@ type Process struct {
 	inst    *engine.Instance
 
 	// Fixed by Open, used by Run.
-	saved *savedProcess // to go on from; nil for a fresh start
-	base  uint64        // generation that memory is tracked against
-	state processState
+	saved  *savedProcess // to go on from; nil for a fresh start
+	base   uint64        // generation that memory is tracked against
+	state  processState
+	before StartedEvent
 
 	cutter cutter
 	events sync.Mutex // held while opt.Events is called
@@ -98,21 +102,18 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 				Err: fmt.Errorf("it needs %d bytes of memory, the limit is %d", need, p.memoryLimit())}
 		}
 	}
-	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
-		return nil, err
-	}
-	if p.lock, err = lock(o.Dir, o.Name); err != nil {
-		return nil, err
-	}
-	if p.store, err = memsnap.Open(filepath.Join(o.Dir, generationsDir), memsnap.Options{FS: o.hooks.fs}); err != nil {
-		return nil, err
-	}
 	p.engine, p.cache = newEngine(ctx, o.CacheDir, p.sum, p.memoryLimit(), p.event)
 	if p.program, err = load(ctx, p.engine, p.module, p.sum, o.CacheDir, p.opt.programName(), o.hooks.poll != nil, p.event); err != nil {
 		return nil, err
 	}
 	if err := p.cache.seal(); err != nil {
 		p.event(WarningEvent{fmt.Sprintf("machine code was not cached: %v", err)})
+	}
+	if err := p.occupy(); err != nil {
+		return nil, err
+	}
+	if p.store, err = memsnap.Open(filepath.Join(o.Dir, generationsDir), memsnap.Options{FS: o.hooks.fs}); err != nil {
+		return nil, err
 	}
 	if p.kernel, err = wasi.OS(); err != nil {
 		return nil, err
@@ -127,6 +128,33 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 		return p, p.fresh(ctx)
 	}
 	return p, nil
+}
+
+// occupy takes the directory of the process, and for a fresh start makes room for it.
+func (p *Process) occupy() (err error) {
+	if err := os.MkdirAll(p.opt.Dir, 0o700); err != nil {
+		return err
+	}
+	if p.lock, err = lock(p.opt.Dir, p.opt.Name); err != nil || !p.opt.Fresh {
+		return err
+	}
+	if had, err := hasGenerations(p.opt.Dir); err != nil || !had {
+		return err
+	}
+	to, err := retire(p.opt.Dir)
+	if err != nil {
+		return err
+	}
+	p.event(RetiredEvent{Dir: to})
+	if err := p.lock.Close(); err != nil { // it is that of the old one
+		return err
+	}
+	p.lock = nil
+	if err := os.MkdirAll(p.opt.Dir, 0o700); err != nil {
+		return err
+	}
+	p.lock, err = lock(p.opt.Dir, p.opt.Name)
+	return err
 }
 
 func (o *Options) programName() string {
@@ -177,8 +205,15 @@ func (p *Process) badCopy(why error) error {
 // damaged is mended.
 func (p *Process) keepProgram(src []byte) error {
 	path := filepath.Join(p.opt.Dir, programFile)
-	if b, err := os.ReadFile(path); p.copied || err == nil && bytes.Equal(b, src) {
+	b, err := os.ReadFile(path)
+	if p.copied || err == nil && bytes.Equal(b, src) {
 		return nil
+	}
+	if err == nil {
+		// Older generations may be of that program.
+		if err := durable.OS.Rename(path, filepath.Join(p.opt.Dir, oldProgram(sumOf(b)))); err != nil {
+			return err
+		}
 	}
 	return durable.WriteFile(durable.OS, path, src, 0o600)
 }
@@ -239,7 +274,8 @@ func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 		return p.badCopy(fmt.Errorf("SHA-256 %.12s…, was %.12s…", p.sum, saved.state.Program))
 	}
 	if saved.state.Phase == phaseEnded {
-		return g.Close() // starts anew
+		p.before = StartedEvent{Ended: true, ExitCode: saved.state.ExitCode}
+		return g.Close()
 	}
 	if saved.state.Program != p.sum {
 		return &OtherProgramError{Name: p.opt.Name, Have: saved.state.Program, Want: p.sum}
@@ -376,17 +412,17 @@ func (p *Process) Restored() (generation uint64, ok bool) { return p.base, p.sav
 // called once.
 func (p *Process) Run(ctx context.Context) (Result, error) {
 	// A guest owns a processor while it runs; the goroutine that asks it for cuts needs
-	// another. Both calls stop the world, so they come before the guest.
+	// another. All of this stops the world, so it comes before the guest.
 	if goruntime.GOMAXPROCS(0) < 2 {
 		goruntime.GOMAXPROCS(2)
 	}
-	goruntime.GC()
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	goruntime.GC() // also waits for the end of a collection that had begun
 
 	if p.saved != nil {
 		p.event(RestoredEvent{Generation: p.saved.generation.Info(), Took: time.Since(p.opened)})
 	} else {
-		p.event(StartedEvent{})
+		p.event(p.before)
 	}
 	p.cutter.start(ctx, p)
 	err := p.runGuest()
@@ -399,7 +435,7 @@ func (p *Process) Run(ctx context.Context) (Result, error) {
 	case errors.As(err, &exit):
 		p.state.ExitCode = exit.Code
 	case err != nil:
-		return Result{Generation: p.base}, &TrapError{Err: err}
+		return Result{Generation: p.base}, newTrapError(err, p.program.Meta().OriginalIndex)
 	}
 	p.state.Phase = phaseEnded
 	err = p.commitEnd(ctx)

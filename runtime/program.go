@@ -152,7 +152,12 @@ func writeHot(path string, hot []byte, meta *instrument.Meta) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	return durable.WriteFile(durable.OS, path, out, 0o600)
+	// Several workers may start the same program at once: each writes a file of its own.
+	own := fmt.Sprintf("%s.%d", path, os.Getpid())
+	if err := durable.WriteFile(durable.OS, own, out, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(own, path)
 }
 
 // newEngine makes an engine for one program, whose machine code is cached below cacheDir.

@@ -130,64 +130,49 @@ func (s *Saved) VerifyProgram(ctx context.Context) error {
 	return err
 }
 
-// program reads the copy of the program that the process keeps.
+// program reads the copy of a program that the process keeps: the one that it runs, or one
+// that it ran before.
 func (s *Saved) program(sum string) ([]byte, error) {
 	path := filepath.Join(s.dir, programFile)
 	b, err := os.ReadFile(path)
+	if err == nil && sumOf(b) == sum {
+		return b, nil
+	}
+	if old, oerr := os.ReadFile(filepath.Join(s.dir, oldProgram(sum))); oerr == nil && sumOf(old) == sum {
+		return old, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: its program: %w", ErrBadState, err)
 	}
-	if have := sumOf(b); have != sum {
-		return nil, fmt.Errorf("%w: %s is another program (SHA-256 %.12s…, saved with %.12s…)", ErrBadState, path, have, sum)
-	}
-	return b, nil
+	return nil, fmt.Errorf("%w: %s is another program (SHA-256 %.12s…, saved with %.12s…)", ErrBadState, path, sumOf(b), sum)
 }
 
 // IsDamage tells whether an error of Verify or VerifyProgram says that the process is
 // damaged; else it could not be read for another reason.
-func IsDamage(err error) bool { return damaged(err) || memsnap.IsDamage(err) }
+func IsDamage(err error) bool { return damaged(err) }
 
-// Retire gives up the process that the options name, to make room for a new one: its
-// directory gets a new name beside it, the old one with ".ended-N" added, which is returned.
-// It is empty when there is no such process, or nothing was saved of it. Only what Open would let run may take
-// the place, as far as that shows at once; the errors are those of Open.
-func Retire(o Options) (string, error) {
-	src, err := o.Source, error(nil)
-	if src == nil {
-		src, err = readProgram(o.Program)
-	}
-	if err != nil {
-		return "", err
-	}
-	m, err := decode(o.programName(), src)
-	if err != nil {
-		return "", err
-	}
-	if _, err := entry(m); err != nil {
-		return "", &RefusedError{Program: o.programName(), Err: err}
-	}
-	entries, err := os.ReadDir(filepath.Join(o.Dir, generationsDir))
-	if len(entries) == 0 && (err == nil || errors.Is(err, fs.ErrNotExist)) {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	l, err := lock(o.Dir, o.Name)
-	if err != nil {
-		return "", err
-	}
-	defer l.Close() // releases the lock
+// retire gives the directory of a process another name, to make room for a new one: the old
+// name with ".ended-N" added, which it returns. The caller holds the lock.
+func retire(dir string) (string, error) {
 	for n := 1; ; n++ {
-		to := fmt.Sprintf("%s.ended-%d", o.Dir, n)
+		to := fmt.Sprintf("%s.ended-%d", dir, n)
 		if _, err := os.Lstat(to); err == nil {
 			continue
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return "", err
 		}
-		if err := durable.OS.Rename(o.Dir, to); err != nil {
+		if err := durable.OS.Rename(dir, to); err != nil {
 			return "", err
 		}
-		return to, durable.OS.SyncDir(filepath.Dir(o.Dir))
+		return to, durable.OS.SyncDir(filepath.Dir(dir))
 	}
+}
+
+// hasGenerations tells whether anything was saved of the process in a directory.
+func hasGenerations(dir string) (bool, error) {
+	entries, err := os.ReadDir(filepath.Join(dir, generationsDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return len(entries) > 0, err
 }

@@ -107,32 +107,54 @@ func TestVerifyFindsDamage(t *testing.T) {
 	}
 }
 
-// TestRetire wants an old state to be kept under the next free name, and nothing to be moved that is in use
-// or that nothing can follow.
-func TestRetire(t *testing.T) {
+// TestFresh wants an old state to be kept under the next free name, and nothing to be moved
+// that is in use or that nothing can follow.
+func TestFresh(t *testing.T) {
 	b, _ := suspended(t, "counter", 0)
+	fresh := b.opt
+	fresh.Fresh = true
+	fresh.Events = nil
 	held := b.open()
 	var locked *LockedError
-	if to, err := Retire(b.opt); !errors.As(err, &locked) {
-		t.Errorf("a process that runs: got %q, %v; want *LockedError", to, err)
+	if p, err := Open(t.Context(), fresh); !errors.As(err, &locked) {
+		t.Errorf("a process that runs: got %v, %v; want *LockedError", p, err)
 	}
 	if err := held.Close(); err != nil {
 		t.Fatal(err)
 	}
 
-	bad := b.opt
+	bad := fresh
 	bad.Source = []byte("junk")
 	var refused *RefusedError
-	if to, err := Retire(bad); !errors.As(err, &refused) {
-		t.Errorf("junk is to follow: got %q, %v; want *RefusedError", to, err)
+	if p, err := Open(t.Context(), bad); !errors.As(err, &refused) {
+		t.Errorf("junk is to follow: got %v, %v; want *RefusedError", p, err)
 	}
 
 	if err := os.Mkdir(b.opt.Dir+".ended-1", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	to, err := Retire(b.opt)
-	if err != nil || to != b.opt.Dir+".ended-2" {
-		t.Fatalf("got %q, %v; want the name ended-2", to, err)
+	var to string
+	fresh.Events = func(e Event) {
+		if r, ok := e.(RetiredEvent); ok {
+			to = r.Dir
+		}
+	}
+	open := func() {
+		to = ""
+		p, err := Open(t.Context(), fresh)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, restored := p.Restored(); restored {
+			t.Error("a fresh start goes on from a generation")
+		}
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open()
+	if to != b.opt.Dir+".ended-2" {
+		t.Fatalf("the old state is in %q, want the name ended-2", to)
 	}
 	saved, err := OpenSaved(to)
 	if err != nil {
@@ -141,7 +163,8 @@ func TestRetire(t *testing.T) {
 	if st, err := saved.State(t.Context()); err != nil || st.Ended {
 		t.Errorf("what was retired: got %+v, %v", st, err)
 	}
-	if to, err = Retire(b.opt); to != "" || err != nil {
-		t.Errorf("nothing there: got %q, %v", to, err)
+	open()
+	if to != "" {
+		t.Errorf("nothing was saved, but moved to %q", to)
 	}
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental/table"
@@ -206,24 +207,11 @@ func (in *Instance) lookup(tableIndex, slot uint32) (uint32, error) {
 			continue
 		}
 		in.lastType = i
-		def := f.Definition()
-		nImports := uint32(in.program.src.NumImportedFuncs())
-		if _, _, imported := def.Import(); !imported && def.GoFunction() == nil {
-			return instrument.OriginalIndex(def.Index(), nImports), nil
+		index, ok := in.program.meta.OriginalIndex(f.Definition().Index())
+		if !ok {
+			break
 		}
-		n := uint32(0)
-		for j := range in.program.src.Imports {
-			im := &in.program.src.Imports[j]
-			if im.Kind != wasm.ExternFunc {
-				continue
-			}
-			for _, name := range def.ExportNames() {
-				if name == im.Name {
-					return n, nil
-				}
-			}
-			n++
-		}
+		return index, nil
 	}
 	return 0, fmt.Errorf("slot %d holds a function of unknown origin", slot)
 }
@@ -245,7 +233,11 @@ func (in *Instance) restore(im *Image) error {
 				return fmt.Errorf("global %d: %w", g.Index, err)
 			}
 		case wasm.FuncRef, wasm.ExternRef:
-			if _, err := in.hot.ExportedFunction(g.Export+".set").Call(in.ctx, uint64(uint32(v.Value.Lo))); err != nil {
+			f := v.Value.Lo
+			if f != NullRef && (g.Type == wasm.ExternRef || f >= uint64(in.program.src.NumFuncs())) {
+				return fmt.Errorf("global %d: no function %d", g.Index, f)
+			}
+			if _, err := in.hot.ExportedFunction(g.Export+".set").Call(in.ctx, uint64(uint32(f))); err != nil {
 				return fmt.Errorf("global %d: %w", g.Index, err)
 			}
 		default:
@@ -260,24 +252,22 @@ func (in *Instance) restore(im *Image) error {
 			return fmt.Errorf("table %d: %w", t.Index, err)
 		}
 	}
-	dropped := map[instrument.DropRef]bool{}
+	nDropped := 0
 	for _, d := range meta.Drops {
 		list := im.DroppedData
 		if d.Elem {
 			list = im.DroppedElems
 		}
-		for _, x := range list {
-			dropped[d] = dropped[d] || x == d.Index
-		}
-		if !dropped[d] {
+		if !slices.Contains(list, d.Index) {
 			continue
 		}
+		nDropped++
 		if _, err := in.hot.ExportedFunction(d.Drop).Call(in.ctx); err != nil {
 			return fmt.Errorf("drop segment %d: %w", d.Index, err)
 		}
 	}
-	if len(dropped) < len(im.DroppedData)+len(im.DroppedElems) {
-		return fmt.Errorf("image has dropped segments that the program cannot drop")
+	if n := len(im.DroppedData) + len(im.DroppedElems); nDropped != n {
+		return fmt.Errorf("image has %d dropped segments, of which the program can drop %d", n, nDropped)
 	}
 	return nil
 }
@@ -303,6 +293,9 @@ func (in *Instance) restoreTable(t instrument.TableRef, saved Table) error {
 	}
 	set := in.hot.ExportedFunction(t.Set)
 	nFuncs := in.program.src.NumFuncs()
+	if t.Type != wasm.FuncRef {
+		nFuncs = 0
+	}
 	for i, f := range saved.Entries {
 		if int(f) >= nFuncs || f < -1 {
 			return fmt.Errorf("slot %d: no function %d", i, f)

@@ -10,5 +10,7 @@
 // Compiled guest code cannot be preempted by the Go scheduler, so that a garbage
 // collection which begins while a guest runs waits for it, and everything else waits for
 // the collection. Who runs guests must hold collections off and do them in the Cut hook,
-// and needs GOMAXPROCS of two at least.
+// and needs GOMAXPROCS of two at least. Before the first Run one collection must be made, with
+// runtime.GC behind debug.SetGCPercent(-1): one that is under way by then still wants to stop
+// the world, and a guest in a loop would never hear of the request which could end that.
 package engine

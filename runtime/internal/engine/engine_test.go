@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -18,15 +16,8 @@ import (
 	"perdure/runtime/internal/wasm"
 )
 
-// seed returns a random seed, or PERDURE_SEED, and prints it.
-func seed(t testing.TB) *rand.Rand {
-	s := rand.Uint64()
-	if v, err := strconv.ParseUint(os.Getenv("PERDURE_SEED"), 10, 64); err == nil {
-		s = v
-	}
-	t.Logf("PERDURE_SEED=%d", s)
-	return rand.New(rand.NewPCG(s, 0))
-}
+// seed returns a random source, of PERDURE_SEED if that is set, and prints its seed.
+func seed(t testing.TB) *rand.Rand { return rand.New(rand.NewPCG(seedNumber(t), 0)) }
 
 // nobody is a host whose functions are not called.
 type nobody struct{}
@@ -56,7 +47,7 @@ func exportedFunc(t testing.TB, m *wasm.Module, name string) uint32 {
 	return 0
 }
 
-// kernels returns the names of the benchmark kernels.
+// kernelNames returns the names of the benchmark kernels.
 func kernelNames(m *wasm.Module) []string {
 	var names []string
 	for i := range m.Exports {
@@ -67,7 +58,7 @@ func kernelNames(m *wasm.Module) []string {
 	return names
 }
 
-// plain runs a kernel uninstrumented.
+// plainKernel runs a kernel uninstrumented.
 func plainKernel(t testing.TB, src []byte, m *wasm.Module) (call func(name string, reps uint64) uint64) {
 	ctx := context.Background()
 	e := New(ctx, Config{})
@@ -96,8 +87,7 @@ func plainKernel(t testing.TB, src []byte, m *wasm.Module) (call func(name strin
 // and calls, each time goes on in a fresh instance, and wants the result of the
 // uninterrupted run.
 func TestKernelsStopAnywhere(t *testing.T) {
-	src, _ := os.ReadFile("/tmp/kernels.wasm")
-	_ = guests.Bytes
+	src := guests.Bytes(t, "kernels")
 	mod, err := wasm.Decode(src)
 	if err != nil {
 		t.Fatal(err)
@@ -107,6 +97,10 @@ func TestKernelsStopAnywhere(t *testing.T) {
 	ctx := context.Background()
 	e := New(ctx, Config{})
 	t.Cleanup(func() { _ = e.Close(ctx) })
+	hot, err := e.Load(ctx, src, instrument.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	p, err := e.Load(ctx, src, instrument.Options{EveryLoop: true})
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +109,7 @@ func TestKernelsStopAnywhere(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			want := plain(name, 1)
 			for _, mode := range []string{"hot", "cut", "restore"} {
-				got, cuts := stopAnywhere(t, p, mode, exportedFunc(t, mod, "bench_"+name), rnd)
+				got, cuts := stopAnywhere(t, p, hot, mode, exportedFunc(t, mod, "bench_"+name), rnd)
 				if got != want {
 					t.Errorf("%s: got %d, want %d (after %d cuts)", mode, got, want, cuts)
 				}
@@ -126,18 +120,25 @@ func TestKernelsStopAnywhere(t *testing.T) {
 }
 
 // stopAnywhere runs a function with random cuts. In mode "cut" the guest goes on in
-// the same instance, in mode "restore" in a fresh one.
-func stopAnywhere(t *testing.T, p *Program, mode string, f uint32, rnd *rand.Rand) (result uint64, cuts int) {
+// the same instance, in mode "restore" in a fresh one. After so many cuts or polls it goes on
+// in an instance of the program without EveryLoop, which is much faster; mode "hot" begins
+// there.
+func stopAnywhere(t *testing.T, p, hot *Program, mode string, f uint32, rnd *rand.Rand) (result uint64, cuts int) {
 	var image *Image
 	var memory []byte
 	var mem *linmem.Memory
-	left := 0
-	const maxCuts = 60
+	left, polls := 0, 0
+	const maxCuts = 40
+	last := func() bool { return cuts >= maxCuts || polls > kernelPolls }
 	cfg := InstanceConfig{Host: nobody{}, Funcs: stubs(p.src)}
 	if mode != "hot" {
 		left = rnd.IntN(2000)
 		cfg.Poll = func() PollAnswer {
-			if left--; left >= 0 || cuts >= maxCuts {
+			polls++
+			if last() {
+				return PollCut
+			}
+			if left--; left >= 0 {
 				return PollGo
 			}
 			left = int(1) << rnd.IntN(18)
@@ -153,7 +154,7 @@ func stopAnywhere(t *testing.T, p *Program, mode string, f uint32, rnd *rand.Ran
 		if err != nil {
 			t.Fatal(err)
 		}
-		if mode == "cut" {
+		if mode == "cut" && !last() {
 			return true
 		}
 		b := EncodeImage(im)
@@ -170,7 +171,11 @@ func stopAnywhere(t *testing.T, p *Program, mode string, f uint32, rnd *rand.Ran
 		}
 		defer mem.Close()
 		cfg.Memory = mem
-		in, err := p.Instantiate(context.Background(), cfg)
+		program := p
+		if mode == "hot" || last() {
+			program, cfg.Poll = hot, nil
+		}
+		in, err := program.Instantiate(context.Background(), cfg)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,17 +4,25 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"perdure/runtime/internal/instrument"
 	"perdure/runtime/internal/wasm"
 )
 
-// imageVersion is the version of the encoding of an Image. See FORMAT.md.
-const imageVersion = 1
-
-// maxImageItems bounds every count in an encoded image before its size is compared
-// with the bytes that are left.
-const maxImageItems = 1 << 28
+// The encoding of an Image; FORMAT.md has the tables, which change with these.
+const (
+	imageVersion = 1
+	// maxImageItems bounds every count before its size is compared with the bytes that
+	// are left, and the function indexes in tables.
+	maxImageItems = 1 << 28
+	// The least sizes of items, in bytes.
+	minFrameSize  = 5
+	minValueSize  = 2
+	minGlobalSize = 3
+	minTableSize  = 2
+	minEntrySize  = 1
+)
 
 // EncodeImage encodes an image; FORMAT.md has the format.
 func EncodeImage(im *Image) []byte {
@@ -86,7 +94,7 @@ func DecodeImage(b []byte) (*Image, error) {
 	}
 	d := imageDecoder{b: b[1:]}
 	im := &Image{Root: d.u32()}
-	for n := d.count(5); n > 0 && d.err == nil; n-- {
+	for n := d.count(minFrameSize); n > 0 && d.err == nil; n-- {
 		f := &instrument.Frame{Func: d.u32(), Offset: d.u32()}
 		inCall := d.u32()
 		if inCall > 1 {
@@ -97,12 +105,12 @@ func DecodeImage(b []byte) (*Image, error) {
 		f.Stack = d.values()
 		im.Frames = append(im.Frames, f)
 	}
-	for n := d.count(3); n > 0 && d.err == nil; n-- {
+	for n := d.count(minGlobalSize); n > 0 && d.err == nil; n-- {
 		im.Globals = append(im.Globals, Global{Index: d.u32(), Value: d.value()})
 	}
-	for n := d.count(2); n > 0 && d.err == nil; n-- {
+	for n := d.count(minTableSize); n > 0 && d.err == nil; n-- {
 		t := Table{Index: d.u32()}
-		for k := d.count(1); k > 0 && d.err == nil; k-- {
+		for k := d.count(minEntrySize); k > 0 && d.err == nil; k-- {
 			f := d.num()
 			if f > maxImageItems {
 				d.fail(fmt.Errorf("table entry %d", f))
@@ -112,7 +120,7 @@ func DecodeImage(b []byte) (*Image, error) {
 		im.Tables = append(im.Tables, t)
 	}
 	for _, list := range []*[]uint32{&im.DroppedData, &im.DroppedElems} {
-		for n := d.count(1); n > 0 && d.err == nil; n-- {
+		for n := d.count(minEntrySize); n > 0 && d.err == nil; n-- {
 			*list = append(*list, d.u32())
 		}
 	}
@@ -138,8 +146,12 @@ func (d *imageDecoder) fail(err error) {
 
 func (d *imageDecoder) num() uint64 {
 	v, n := binary.Uvarint(d.b)
-	if n <= 0 {
+	if n == 0 {
 		d.fail(errImageShort)
+		return 0
+	}
+	if n < 0 || n > 1 && d.b[n-1] == 0 {
+		d.fail(errors.New("image has a number that is not in its shortest form"))
 		return 0
 	}
 	d.b = d.b[n:]
@@ -148,7 +160,7 @@ func (d *imageDecoder) num() uint64 {
 
 func (d *imageDecoder) u32() uint32 {
 	v := d.num()
-	if v > 1<<32-1 {
+	if v > math.MaxUint32 {
 		d.fail(fmt.Errorf("number %d is too large", v))
 	}
 	return uint32(v)
@@ -165,7 +177,7 @@ func (d *imageDecoder) count(size int) int {
 }
 
 func (d *imageDecoder) values() []instrument.Value {
-	n := d.count(2)
+	n := d.count(minValueSize)
 	if n == 0 {
 		return nil
 	}
@@ -184,8 +196,16 @@ func (d *imageDecoder) value() instrument.Value {
 	v := instrument.Value{Type: wasm.ValType(d.b[0])}
 	d.b = d.b[1:]
 	v.Lo = d.num()
-	if v.Type == wasm.V128 {
+	switch v.Type {
+	case wasm.I64, wasm.F64, wasm.FuncRef, wasm.ExternRef:
+	case wasm.I32, wasm.F32:
+		if v.Lo > math.MaxUint32 {
+			d.fail(fmt.Errorf("%v is %#x", v.Type, v.Lo))
+		}
+	case wasm.V128:
 		v.Hi = d.num()
+	default:
+		d.fail(fmt.Errorf("value has type %#x", byte(v.Type)))
 	}
 	return v
 }

@@ -52,11 +52,13 @@ type Instance struct {
 	ctx     context.Context // with allocator, resolver and snapshotter
 	hot     api.Module
 	modules map[string]api.Module // by import name
+	hosts   []wazero.CompiledModule
 	state   api.MutableGlobal
 	soft    api.MutableGlobal
 
-	mu     sync.Mutex
-	wanted bool // a cut was requested and has not begun
+	mu     sync.Mutex // guards the two flags in the guest, too
+	wanted bool       // a cut was requested and has not begun
+	hard   bool       // and it is forced
 
 	// The guest's goroutine only.
 	root     uint32
@@ -98,6 +100,7 @@ func (p *Program) Instantiate(ctx context.Context, cfg InstanceConfig) (*Instanc
 	in := &Instance{program: p, cfg: cfg, modules: map[string]api.Module{}}
 	in.ctx = experimental.WithImportResolver(experimental.WithSnapshotter(ctx), in.resolve)
 	if err := in.hostModules(); err != nil {
+		_ = in.Close()
 		return nil, err
 	}
 	hotCtx := in.ctx
@@ -158,6 +161,7 @@ func (in *Instance) hostModules() error {
 		if err != nil {
 			return fmt.Errorf("host module %s: %w", name, err)
 		}
+		in.hosts = append(in.hosts, compiled)
 		m, err := in.program.engine.rt.InstantiateModule(in.ctx, compiled, wazero.NewModuleConfig().WithName(""))
 		if err != nil {
 			return fmt.Errorf("host module %s: %w", name, err)
@@ -193,6 +197,12 @@ func (in *Instance) Close() error {
 			errs = append(errs, m.Close(in.ctx))
 		}
 	}
+	// The engine knows compiled host modules by their address: one that stays behind would
+	// be taken for a later one at the same place.
+	for _, c := range in.hosts {
+		errs = append(errs, c.Close(in.ctx))
+	}
+	in.hosts = nil
 	return errors.Join(errs...)
 }
 
@@ -213,16 +223,44 @@ func (in *Instance) Request() {
 func (in *Instance) Force() {
 	in.mu.Lock()
 	if in.wanted {
+		in.hard = true
 		in.state.Set(1)
 	}
 	in.mu.Unlock()
 }
 
-// begun notes that a cut has begun.
+// begun notes that a cut has begun: the guest unwinds.
 func (in *Instance) begun() {
 	in.mu.Lock()
-	in.wanted = false
+	in.wanted, in.hard = false, false
+	in.state.Set(1)
 	in.mu.Unlock()
+}
+
+// goOn lets the guest's code run again; it stops soon if another cut was requested
+// meanwhile.
+func (in *Instance) goOn() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if !in.wanted {
+		in.soft.Set(0)
+	}
+	if !in.hard {
+		in.state.Set(0)
+	}
+}
+
+// idle forgets what is left of a call that has ended, but for a request that came too late
+// for it: that is for the next call.
+func (in *Instance) idle() {
+	in.mu.Lock()
+	in.hard = in.hard && in.wanted
+	if !in.hard {
+		in.state.Set(0)
+	}
+	in.mu.Unlock()
+	in.raw.reset()
+	in.snapshot, in.hostErr, in.forced, in.stopped = nil, nil, false, false
 }
 
 // rootFunc returns the wrapper of a function that can be called from outside.
@@ -249,26 +287,25 @@ func (in *Instance) Run(funcIndex uint32, params ...uint64) ([]uint64, error) {
 // finish goes on in cold code for as long as the guest was forced.
 func (in *Instance) finish(results []uint64, err error) ([]uint64, error) {
 	for {
-		hostErr := in.hostErr
-		in.hostErr = nil
+		hostErr, stopped, forced := in.hostErr, in.stopped, in.forced
+		if hostErr == nil && err == nil && !stopped && forced {
+			in.forced = false
+			var im *Image
+			if im, err = (&Capture{in: in, rawStack: in.raw, root: in.root}).Image(); err == nil {
+				results, err = in.rewind(im)
+				continue
+			}
+		}
+		in.idle()
 		switch {
 		case hostErr != nil:
 			return nil, hostErr
 		case err != nil:
 			return nil, err
-		case in.stopped:
-			in.stopped = false
-			in.state.Set(0)
+		case stopped:
 			return nil, ErrUnwound
-		case !in.forced:
-			return results, nil
 		}
-		in.forced = false
-		im, cerr := (&Capture{in: in, rawStack: in.raw, root: in.root}).Image()
-		if cerr != nil {
-			return nil, cerr
-		}
-		results, err = in.rewind(im)
+		return results, nil
 	}
 }
 
@@ -287,16 +324,9 @@ func (in *Instance) Resume(im *Image) ([]uint64, error) {
 
 // rewind calls the resume module for an image.
 func (in *Instance) rewind(im *Image) ([]uint64, error) {
-	if len(im.Frames) == 0 {
-		return nil, errors.New("image has no frames")
-	}
-	if im.Frames[0].Func != im.Root {
-		return nil, fmt.Errorf("outermost frame is of function %d, want %d", im.Frames[0].Func, im.Root)
-	}
-	for i, f := range im.Frames {
-		if i < len(im.Frames)-1 && !f.InCall {
-			return nil, fmt.Errorf("frame %d of function %d is not in a call", i, f.Func)
-		}
+	nResults, _, err := in.program.meta.CheckStack(im.Root, im.Frames)
+	if err != nil {
+		return nil, err
 	}
 	points := Points(im)
 	f, err := in.cold.get(in, im.Root, points)
@@ -304,19 +334,15 @@ func (in *Instance) rewind(im *Image) ([]uint64, error) {
 		return nil, err
 	}
 	in.raw.reset()
-	in.incoming = incoming{}
-	if last := im.Frames[len(im.Frames)-1]; last.InCall {
-		if in.incoming.nResults, err = in.program.meta.CallResults(last.Point()); err != nil {
-			return nil, err
-		}
-	}
+	in.incoming = incoming{nResults: nResults}
+	entries := instrument.Entries(points)
 	for _, fr := range im.Frames {
 		ws, err := in.program.meta.Words(fr, points)
 		if err != nil {
 			return nil, err
 		}
 		in.incoming.frames = append(in.incoming.frames, ws)
-		in.incoming.entries = append(in.incoming.entries, instrument.Entry(points, fr.Func))
+		in.incoming.entries = append(in.incoming.entries, entries[fr.Func])
 	}
 	return f.Call(in.ctx)
 }
@@ -340,10 +366,9 @@ func (in *Instance) frame(_ context.Context, s []uint64) {
 
 // park takes a picture of the native stack and lets the guest unwind.
 func (in *Instance) park(ctx context.Context, at parkedAt) {
-	in.begun()
 	in.snapshot = experimental.GetSnapshotter(ctx).Snapshot()
 	in.parked = at
-	in.state.Set(1)
+	in.begun()
 }
 
 // stillWanted tells whether a cut is due, and stops loops from asking when not.
@@ -360,12 +385,17 @@ func (in *Instance) stillWanted() bool {
 func (in *Instance) yield(ctx context.Context, s []uint64) {
 	wanted := in.stillWanted()
 	if in.cfg.Poll != nil {
+		in.mu.Lock()
 		in.soft.Set(0) // the loop sets it again
+		in.mu.Unlock()
 		switch in.cfg.Poll() {
 		case PollCut:
 			wanted = true
 		case PollForce:
+			in.mu.Lock()
+			in.hard = true
 			in.state.Set(1)
+			in.mu.Unlock()
 		}
 	}
 	s[0] = 0
@@ -406,10 +436,11 @@ func (in *Instance) exit(err error) {
 
 // unwound is called by the outermost function when the stack is out.
 func (in *Instance) unwound(context.Context, []uint64) {
-	if len(in.raw.sites) == 0 { // forced, but the guest had just finished
-		in.begun()
-		in.state.Set(0)
-		return
+	if len(in.raw.sites) == 0 {
+		if in.snapshot != nil {
+			in.exit(errors.New("a function of the host that was called from outside waits"))
+		}
+		return // forced, but the guest had just finished
 	}
 	in.begun()
 	snapshot := in.snapshot
@@ -422,8 +453,7 @@ func (in *Instance) unwound(context.Context, []uint64) {
 			in.stopped = true
 			return // state stays set: callers outside see dummy results
 		}
-		in.stillWanted()
-		in.state.Set(0)
+		in.goOn()
 		if snapshot == nil {
 			in.forced = true // finish takes the stack from raw
 			return
@@ -486,11 +516,5 @@ func (in *Instance) pop(_ context.Context, s []uint64) {
 	q.words = q.words[1:]
 }
 
-// Points returns the suspend points of an image's frames.
-func Points(im *Image) []instrument.Point {
-	ps := make([]instrument.Point, len(im.Frames))
-	for i, f := range im.Frames {
-		ps[i] = f.Point()
-	}
-	return ps
-}
+// Points returns the suspend points of an image's frames, sorted and each once.
+func Points(im *Image) []instrument.Point { return instrument.NormalPoints(im.Frames) }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	"perdure/runtime/internal/wasm"
 )
@@ -11,9 +12,18 @@ import (
 // Limits on what one function may make the analysis hold. Only functions made to
 // exhaust us come near; compilers stay below a hundredth.
 const (
-	maxLabelWords = 32 << 20 // 64-bit words of live sets of labels and sites
-	maxSiteValues = 16 << 20 // values saved by all sites of a function
+	maxLabelWords = 8 << 20 // 64-bit words of live sets of labels and sites
+	maxSiteValues = 4 << 20 // values saved by all sites of a function
+	// Steps that finding the live locals of a whole module may take, for a start and for
+	// each byte of code. A step is about a nanosecond.
+	maxSteps        = 1 << 30
+	maxStepsPerByte = 4096
 )
+
+// limitError says which limit of the analysis a function exceeds.
+type limitError string
+
+func (e limitError) Error() string { return string(e) }
 
 type siteKind uint8
 
@@ -95,20 +105,35 @@ type analyzer struct {
 	live  liveness
 }
 
-func newAnalyzer(m *Meta) *analyzer {
-	return &analyzer{meta: m, src: m.src, typer: wasm.NewTyper(m.src)}
+// newAnalyzer returns an analyzer that takes the steps it makes from those left.
+func newAnalyzer(m *Meta, left *atomic.Int64) *analyzer {
+	return &analyzer{meta: m, src: m.src, typer: wasm.NewTyper(m.src), live: liveness{left: left}}
+}
+
+// stepsFor returns how many steps the analysis of a module may take.
+func stepsFor(m *wasm.Module) *atomic.Int64 {
+	n := int64(maxSteps)
+	for i := range m.Codes {
+		n += maxStepsPerByte * int64(len(m.Codes[i].Body))
+	}
+	left := &atomic.Int64{}
+	left.Store(n)
+	return left
 }
 
 // analyze reads a defined function. Code that cannot be reached is left out.
 func (a *analyzer) analyze(index uint32) (*function, error) {
 	fn := &function{index: index}
-	if err := a.read(fn); err != nil {
-		return nil, fmt.Errorf("function %d: %w", index, err)
+	err := a.read(fn)
+	if err == nil && len(fn.sites) > 0 {
+		err = a.live.run(fn)
 	}
-	if len(fn.sites) > 0 {
-		if err := a.live.run(fn); err != nil {
-			return nil, fmt.Errorf("function %d: %w", index, err)
-		}
+	var limit limitError
+	switch {
+	case errors.As(err, &limit):
+		return nil, &RefusedError{Reasons: []string{fmt.Sprintf("function %d has %s", index, limit)}}
+	case err != nil:
+		return nil, fmt.Errorf("function %d: %w", index, err)
 	}
 	return fn, nil
 }
@@ -193,7 +218,7 @@ func (a *analyzer) read(fn *function) error {
 			open = append(open, n.ctl)
 			nValues += len(c.outer)
 			if len(fn.ctls)*nWords > maxLabelWords {
-				return errors.New("too many locals and blocks")
+				return limitError("too many locals and blocks")
 			}
 			fn.sets = append(fn.sets, make([]uint64, nWords)...)
 		case wasm.OpLocalSet, wasm.OpLocalTee:
@@ -214,7 +239,8 @@ func (a *analyzer) read(fn *function) error {
 			}
 		case wasm.OpCall, wasm.OpCallIndirect:
 			if a.instrumented(fn.index) && a.meta.suspends(&in) {
-				typ, nArgs := &a.src.Types[0], 0
+				var typ *wasm.FuncType
+				nArgs := 0
 				if in.Op == wasm.OpCall {
 					if typ, err = a.src.FuncType(in.X); err != nil {
 						return err
@@ -241,7 +267,7 @@ func (a *analyzer) read(fn *function) error {
 			dead = 0
 		}
 		if nValues > maxSiteValues {
-			return fmt.Errorf("too many operands to save (more than %d)", maxSiteValues)
+			return limitError("too many operands to save")
 		}
 		if err := a.typer.Step(&in); err != nil {
 			return err

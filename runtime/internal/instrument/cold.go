@@ -31,26 +31,40 @@ func (c *coldLayout) resultBlock(results []wasm.ValType) wasm.BlockType {
 type coldPlan struct {
 	points []coldPoint // sorted by site
 	r      uint32
+	steps  int // that finding the ways to them has taken
 }
+
+// maxColdSteps bounds what the cold code of one function may cost: the ways to its places
+// can grow with the square of its size. Stacks of real programs need a thousandth.
+const maxColdSteps = 8 << 20
 
 type coldPoint struct {
 	site   int32
 	inCall bool
 }
 
+// before returns how many points are at sites before s.
+func (p *coldPlan) before(s int32) int {
+	if p == nil {
+		return 0
+	}
+	return sort.Search(len(p.points), func(i int) bool { return p.points[i].site >= s })
+}
+
+// wanted tells whether a point is at sites first … last-1.
+func (p *coldPlan) wanted(first, last int32) bool { return p.before(first) < p.before(last) }
+
 // within returns the ordinals of the points at sites first … last-1. They follow
 // each other.
 func (p *coldPlan) within(first, last int32) (ordinals []int) {
-	if p == nil {
-		return nil
-	}
-	for i, pt := range p.points {
-		if pt.site >= first && pt.site < last {
-			ordinals = append(ordinals, i+1)
-		}
+	for i, n := p.before(first), p.before(last); i < n; i++ {
+		ordinals = append(ordinals, i+1)
 	}
 	return ordinals
 }
+
+// tooLarge tells that no good code is made any more.
+func (p *coldPlan) tooLarge() bool { return p != nil && p.steps > maxColdSteps }
 
 func (p *coldPlan) ordinalsOf(s int32) []int { return p.within(s, s+1) }
 
@@ -110,10 +124,10 @@ func (e *emitter) popWord(local uint32, t wasm.ValType) {
 // has a block around all that is before it; it ends there (see enter and
 // suspendableCall), with an empty stack.
 func (e *emitter) sequence(ci, first, last int32) {
-	ordinals := e.resume.within(first, last)
-	if len(ordinals) == 0 {
+	if !e.resume.wanted(first, last) || e.resume.tooLarge() {
 		return
 	}
+	ordinals := e.resume.within(first, last)
 	var places []int32 // site of a direct call, or first site of a nested control instruction
 	var header int     // ordinal of the loop header itself
 	placeOf := []int{} // by ordinal in ordinals
@@ -125,8 +139,9 @@ func (e *emitter) sequence(ci, first, last int32) {
 			continue
 		}
 		place := e.resume.points[o-1].site
+		e.resume.steps++
 		for c := s.ctl; c != ci; c = e.fn.ctls[c].parent {
-			place = e.fn.ctls[c].firstSite
+			e.resume.steps++
 			if e.fn.ctls[c].parent == ci {
 				place = -2 - c
 			}
@@ -160,6 +175,7 @@ func (e *emitter) sequence(ci, first, last int32) {
 	e.opX(wasm.OpLocalGet, e.resume.r)
 	e.op(wasm.OpBrTable)
 	lastOrdinal := ordinals[len(ordinals)-1]
+	e.resume.steps += lastOrdinal
 	e.buf = wasm.AppendUleb(e.buf, uint64(lastOrdinal+1))
 	for o := 0; o <= lastOrdinal; o++ {
 		i := o - ordinals[0]
@@ -180,13 +196,10 @@ func (e *emitter) clearOrdinal() {
 
 // condition emits the condition of an if: the saved one, or on the way to a wanted place
 // that of its arm.
-func (e *emitter) condition(n *node, wanted []int) {
-	c := &e.fn.ctls[n.ctl]
-	lastThen := wanted[0] - 1
-	for _, o := range wanted {
-		if c.elseSite < 0 || e.resume.points[o-1].site < c.elseSite {
-			lastThen = o
-		}
+func (e *emitter) condition(c *ctl) {
+	lastThen := e.resume.before(c.lastSite)
+	if c.elseSite >= 0 {
+		lastThen = e.resume.before(c.elseSite)
 	}
 	e.opX(wasm.OpLocalGet, e.resume.r)
 	e.i32Const(int32(lastThen))

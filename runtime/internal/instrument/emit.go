@@ -6,7 +6,8 @@ import (
 
 // layout is how generated code refers to things in the module that it becomes part of.
 type layout struct {
-	funcs                      func(original uint32) uint32 // function indexes
+	funcs                      func(original uint32) uint32 // function indexes, to call
+	refs                       func(original uint32) uint32 // and to refer to
 	push1, push2, push4, push8 uint32
 	frame, yield               uint32
 	state, soft                uint32 // globals
@@ -22,6 +23,7 @@ type emitter struct {
 	siteBase uint32
 	buf      []byte
 	depth    int   // labels open in the emitted code, without the function's own
+	deepest  int   // the most that were
 	labels   []int // by open original control instruction: depth at which its label stands
 	slow     int   // depth of the slow path of the first call site
 	spills   []uint32
@@ -30,7 +32,7 @@ type emitter struct {
 }
 
 func (e *emitter) reset(fn *function, siteBase uint32) {
-	e.fn, e.siteBase, e.depth, e.resume = fn, siteBase, 0, nil
+	e.fn, e.siteBase, e.depth, e.deepest, e.resume = fn, siteBase, 0, 0, nil
 	e.buf, e.labels, e.extra = e.buf[:0], e.labels[:0], e.extra[:0]
 	clear(e.spills)
 }
@@ -53,7 +55,26 @@ func (e *emitter) i32Const(v int32) {
 
 func (e *emitter) block(op wasm.Op, t wasm.BlockType) {
 	e.buf = (&wasm.Instr{Op: op, Block: t}).Append(e.buf)
+	e.deeper()
+}
+
+func (e *emitter) deeper() {
 	e.depth++
+	e.deepest = max(e.deepest, e.depth)
+}
+
+// tooLarge returns why the function that was emitted is larger than functions may be; ""
+// when it is not.
+func (e *emitter) tooLarge() string {
+	switch {
+	case len(e.fn.locals)+len(e.extra) > wasm.MaxLocals:
+		return "too many locals and operands"
+	case e.deepest >= wasm.MaxBlockDepth-1:
+		return "too many calls and blocks"
+	case e.resume.tooLarge():
+		return "too many places on its stack"
+	}
+	return ""
 }
 
 func (e *emitter) end() {
@@ -258,7 +279,7 @@ func (e *emitter) node(n *node, slow int) (usedSlow bool) {
 			e.i32Const(int32(n.x))
 			e.opX(wasm.OpTableGet, e.out.cold.all)
 		} else {
-			e.opX(wasm.OpRefFunc, e.out.funcs(n.x))
+			e.opX(wasm.OpRefFunc, e.out.refs(n.x))
 		}
 	default:
 		e.copy(n)
@@ -356,24 +377,24 @@ func (e *emitter) callArgs(n *node) []wasm.ValType {
 func (e *emitter) enter(n *node) {
 	c := &e.fn.ctls[n.ctl]
 	inside := e.parentBase(c)
-	wanted := e.resume.within(c.firstSite, c.lastSite)
+	wanted := e.resume.wanted(c.firstSite, c.lastSite)
 	if !c.hasSite() {
 		e.copy(n)
-		e.depth++
+		e.deeper()
 		e.labels = append(e.labels, e.depth)
 		return
 	}
 	nOuter := int(c.base) - inside
 	block := c.block
 	switch {
-	case len(wanted) > 0:
+	case wanted:
 		e.pop(inside, c.outer)
 		e.end() // the sequence jumps here
 		switch c.op {
 		case wasm.OpLoop:
 			e.unpop(int(c.base), c.params)
 		case wasm.OpIf:
-			e.condition(n, wanted)
+			e.condition(c)
 			block = e.out.cold.resultBlock(c.results)
 		default:
 			block = e.out.cold.resultBlock(c.results)
@@ -399,7 +420,7 @@ func (e *emitter) enter(n *node) {
 // from first to last-1 in it.
 func (e *emitter) arm(ci, first, last int32) {
 	c := &e.fn.ctls[ci]
-	if !c.hasSite() || len(e.resume.within(c.firstSite, c.lastSite)) == 0 {
+	if !c.hasSite() || !e.resume.wanted(c.firstSite, c.lastSite) {
 		return
 	}
 	e.sequence(ci, first, last)
@@ -409,7 +430,7 @@ func (e *emitter) arm(ci, first, last int32) {
 // leave emits the end of a block, loop or if.
 func (e *emitter) leave(n *node) {
 	c := &e.fn.ctls[n.ctl]
-	if c.op == wasm.OpIf && c.elseSite < 0 && len(c.params) > 0 && len(e.resume.within(c.firstSite, c.lastSite)) > 0 {
+	if c.op == wasm.OpIf && c.elseSite < 0 && len(c.params) > 0 && e.resume.wanted(c.firstSite, c.lastSite) {
 		// Without an else arm the parameters are the results; they are not on the
 		// stack of the emitted block.
 		e.op(wasm.OpElse)

@@ -1,8 +1,10 @@
 package instrument
 
 import (
+	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"perdure/runtime/internal/wasm"
 )
@@ -118,25 +120,19 @@ func (m *Meta) Frame(site uint32, pushed []uint64, inCall bool) (*Frame, error) 
 
 // Words returns the words which the cold code of the frame's point pops: its
 // ordinal in the resume module made for points, the live locals, the operand
-// stack. It fails when the frame does not fit the module.
+// stack. The points must be as NormalPoints makes them. It fails when the frame
+// does not fit the module.
 func (m *Meta) Words(f *Frame, points []Point) ([]uint64, error) {
 	fn, s, err := m.at(f.Point())
 	if err != nil {
 		return nil, err
 	}
-	ordinal := 0
-	for _, p := range normalPoints(points) {
-		if p.Func != f.Func {
-			continue
-		}
-		ordinal++
-		if p == f.Point() {
-			break
-		}
-	}
-	if ordinal == 0 {
+	first, _ := slices.BinarySearchFunc(points, Point{Func: f.Func}, Point.compare)
+	place, ok := slices.BinarySearchFunc(points, f.Point(), Point.compare)
+	if !ok {
 		return nil, fmt.Errorf("function %d: no cold code for offset %#x", f.Func, f.Offset)
 	}
+	ordinal := place - first + 1
 	want := append([]wasm.ValType(nil), s.stack...)
 	if s.kind == siteCall && !f.InCall {
 		want = append(want, s.results...)
@@ -169,11 +165,59 @@ func (m *Meta) Words(f *Frame, points []Point) ([]uint64, error) {
 	return out, nil
 }
 
-// CallResults returns how many results the call at a point has.
-func (m *Meta) CallResults(p Point) (int, error) {
-	_, s, err := m.at(p)
-	if err != nil {
-		return 0, err
+// NormalPoints returns where the frames stand: each point once, in the order that Words
+// wants.
+func NormalPoints(frames []*Frame) []Point {
+	points := make([]Point, len(frames))
+	for i, f := range frames {
+		points[i] = f.Point()
 	}
-	return len(s.results), nil
+	return normalPoints(points)
+}
+
+// CheckStack tells whether the frames, outermost first, can be the stack of a call of the
+// function root from outside: each frame is of the function that the one before it calls.
+// When the innermost frame waits for a function of the host, waits is true and nResults
+// says how many results that has.
+func (m *Meta) CheckStack(root uint32, frames []*Frame) (nResults int, waits bool, err error) {
+	if len(frames) == 0 {
+		return 0, false, errors.New("stack has no frames")
+	}
+	if _, ok := m.RootOf(root); !ok {
+		return 0, false, fmt.Errorf("function %d cannot be called from outside", root)
+	}
+	if frames[0].Func != root {
+		return 0, false, fmt.Errorf("outermost frame is of function %d, want %d", frames[0].Func, root)
+	}
+	nImports := uint32(m.src.NumImportedFuncs())
+	for i, f := range frames {
+		fn, s, err := m.at(f.Point())
+		if err != nil {
+			return 0, false, fmt.Errorf("frame %d: %w", i, err)
+		}
+		inner := i < len(frames)-1
+		if !f.InCall {
+			if inner {
+				return 0, false, fmt.Errorf("frame %d of function %d is not in a call", i, f.Func)
+			}
+			return 0, false, nil
+		}
+		n := &fn.nodes[s.node]
+		switch {
+		case inner && n.op == wasm.OpCall && n.x != frames[i+1].Func:
+			return 0, false, fmt.Errorf("frame %d of function %d calls function %d, the next frame is of function %d", i, f.Func, n.x, frames[i+1].Func)
+		case inner && n.op == wasm.OpCallIndirect:
+			t, err := m.src.FuncType(frames[i+1].Func)
+			if err != nil {
+				return 0, false, fmt.Errorf("frame %d: %w", i+1, err)
+			}
+			if !t.Equal(m.src.Types[n.x]) {
+				return 0, false, fmt.Errorf("frame %d of function %d calls a function of type %v, the next frame is of function %d of type %v", i, f.Func, m.src.Types[n.x], frames[i+1].Func, t)
+			}
+		case !inner && n.op == wasm.OpCall && n.x >= nImports:
+			return 0, false, fmt.Errorf("innermost frame of function %d is in a call of function %d, which has no frame", f.Func, n.x)
+		}
+		nResults = len(s.results)
+	}
+	return nResults, true, nil
 }

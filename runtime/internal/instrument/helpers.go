@@ -43,6 +43,23 @@ func (b *hotBuilder) helper(h Helper) uint32 {
 	return b.add(t, nil, body(do, i32Const(1), opX(wasm.OpGlobalSet, b.layout.dropFlag[h])))
 }
 
+// thunks adds, for each imported function, one that calls it. References are to these:
+// what a reference to a function of the host leads to cannot be looked up (wazero 1.12.0,
+// internal/wasm/module_instance_lookup.go, takes a module for an instance of one).
+func (b *hotBuilder) thunks() {
+	for i := 0; i < b.src.NumImportedFuncs(); i++ {
+		t, err := b.src.FuncType(uint32(i))
+		if err != nil {
+			return // cannot happen: the module is valid
+		}
+		var ins []wasm.Instr
+		for p := range t.Params {
+			ins = append(ins, get(uint32(p)))
+		}
+		b.add(*t, nil, body(append(ins, opX(wasm.OpCall, uint32(i)))...))
+	}
+}
+
 // root adds the wrapper through which a function is called from outside: when the stack
 // has been unwound, the wrapper tells the host while the engine's call still stands.
 func (b *hotBuilder) root(f uint32) {

@@ -36,6 +36,11 @@ const (
 // Instrument rewrites a module, which must be valid, into hot code. The error is a
 // *RefusedError when the module uses what cannot be made persistent.
 func Instrument(src *wasm.Module, o Options) (hot []byte, meta *Meta, err error) {
+	for i := range src.Imports {
+		if n := src.Imports[i].Module; n == HostModule || n == HotModule {
+			return nil, nil, &RefusedError{Reasons: []string{"imports from " + n + ", which is for code that was made suspendable"}}
+		}
+	}
 	s, err := scanModule(src)
 	if err != nil {
 		return nil, nil, err
@@ -49,6 +54,7 @@ func Instrument(src *wasm.Module, o Options) (hot []byte, meta *Meta, err error)
 	if err := b.code(o); err != nil {
 		return nil, nil, err
 	}
+	b.thunks()
 	b.exports()
 	if err := b.customs(); err != nil {
 		return nil, nil, err
@@ -110,6 +116,12 @@ func newHotBuilder(m *Meta, s *scan) *hotBuilder {
 	b.layout.funcs = func(i uint32) uint32 {
 		if i < nImports {
 			return i
+		}
+		return i + nHostFuncs
+	}
+	b.layout.refs = func(i uint32) uint32 {
+		if i < uint32(src.NumImportedFuncs()) {
+			return uint32(src.NumFuncs()) + nHostFuncs + i
 		}
 		return i + nHostFuncs
 	}
@@ -236,13 +248,13 @@ func (b *hotBuilder) code(o Options) error {
 	}
 	b.meta.SiteBase[n] = total
 
-	next := atomic.Int64{}
+	next, left := atomic.Int64{}, stepsFor(b.src)
 	var wg sync.WaitGroup
 	for w := 0; w < workers; w++ {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			a := newAnalyzer(b.meta)
+			a := newAnalyzer(b.meta, left)
 			e := &emitter{meta: b.meta, out: &b.layout}
 			for {
 				i := int(next.Add(1) - 1)
@@ -261,6 +273,10 @@ func (b *hotBuilder) code(o Options) error {
 				}
 				e.reset(fn, b.meta.SiteBase[i])
 				e.function()
+				if why := e.tooLarge(); why != "" {
+					fail(i, &RefusedError{[]string{fmt.Sprintf("function %d has %s", fn.index, why)}})
+					return
+				}
 				if size.Add(int64(len(e.buf))) > limit {
 					fail(i, &RefusedError{[]string{fmt.Sprintf("the suspendable code would be larger than %d MiB", limit>>20)}})
 					return
@@ -312,7 +328,7 @@ func (b *hotBuilder) exports() {
 	b.mapRefs()
 	entries := make([]uint32, 0, b.src.NumFuncs()+len(m.Helpers))
 	for i := 0; i < b.src.NumFuncs(); i++ {
-		entries = append(entries, b.layout.funcs(uint32(i)))
+		entries = append(entries, b.layout.refs(uint32(i)))
 	}
 	for _, h := range m.Helpers {
 		f := b.helper(h)
@@ -367,7 +383,7 @@ func (b *hotBuilder) mapRefs() {
 		if e.Funcs != nil {
 			fs := make([]uint32, len(e.Funcs))
 			for j, f := range e.Funcs {
-				fs[j] = b.layout.funcs(f)
+				fs[j] = b.layout.refs(f)
 			}
 			e.Funcs = fs
 		}
@@ -385,7 +401,7 @@ func (b *hotBuilder) mapRefs() {
 }
 
 func (b *hotBuilder) mapExpr(c wasm.ConstExpr) wasm.ConstExpr {
-	mapped, err := c.MapFuncs(b.layout.funcs)
+	mapped, err := c.MapFuncs(b.layout.refs)
 	if err != nil {
 		return c // cannot happen: scanModule has parsed it
 	}

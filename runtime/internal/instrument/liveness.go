@@ -1,8 +1,8 @@
 package instrument
 
 import (
-	"errors"
 	"math/bits"
+	"sync/atomic"
 
 	"perdure/runtime/internal/wasm"
 )
@@ -19,20 +19,25 @@ type liveness struct {
 	elsed []bool
 	cur   []uint64
 	open  []int32
+	left  *atomic.Int64 // steps that may still be taken
 }
 
 func (l *liveness) run(fn *function) error {
 	l.fn = fn
 	l.words = (len(fn.locals) + 63) / 64
 	if l.words*(2*len(fn.ctls)+len(fn.sites)) > maxLabelWords {
-		return errors.New("too many locals and blocks")
+		return limitError("too many locals and blocks")
 	}
 	l.label = resize(l.label, l.words*len(fn.ctls))
 	l.saved = resize(l.saved, l.words*len(fn.ctls))
 	l.sites = resize(l.sites, l.words*len(fn.sites))
 	l.cur = resize(l.cur, l.words)
 	l.elsed = resize(l.elsed, len(fn.ctls))
-	for l.pass() {
+	steps := int64(len(fn.nodes) + len(fn.targets)*l.words + l.words*(4*len(fn.ctls)+len(fn.sites)))
+	for again := true; again; again = l.pass() {
+		if l.left.Add(-steps) < 0 {
+			return limitError("loops nested too deep for its number of locals")
+		}
 	}
 	total := 0
 	for i := range fn.sites {
@@ -41,7 +46,7 @@ func (l *liveness) run(fn *function) error {
 		}
 	}
 	if total > maxSiteValues {
-		return errors.New("too many live locals to save")
+		return limitError("too many live locals to save")
 	}
 	all := make([]uint32, 0, total)
 	for i := range fn.sites {

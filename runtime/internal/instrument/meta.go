@@ -1,7 +1,10 @@
 package instrument
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"sync"
 
@@ -11,7 +14,7 @@ import (
 // Version changes whenever the code that Instrument generates or the numbering
 // of sites does. What is cached of its output is valid for one version only;
 // saved frames are not affected.
-const Version = 1
+const Version = 2
 
 // HostModule is the module name of the functions that generated code imports.
 const HostModule = "perdure:suspend"
@@ -156,7 +159,7 @@ func (m *Meta) function(index uint32) (*function, error) {
 	if fn := m.funs[index]; fn != nil {
 		return fn, nil
 	}
-	a := newAnalyzer(m)
+	a := newAnalyzer(m, stepsFor(m.src))
 	fn, err := a.analyze(index)
 	if err != nil {
 		return nil, err
@@ -215,34 +218,41 @@ func (m *Meta) suspends(in *wasm.Instr) bool {
 	return false
 }
 
-// normalPoints returns the points sorted and each once.
-func normalPoints(points []Point) []Point {
-	ps := append([]Point(nil), points...)
-	sort.Slice(ps, func(i, j int) bool {
-		a, b := ps[i], ps[j]
-		if a.Func != b.Func {
-			return a.Func < b.Func
-		}
-		if a.Offset != b.Offset {
-			return a.Offset < b.Offset
-		}
-		return !a.InCall && b.InCall
-	})
-	n := 0
-	for i, p := range ps {
-		if i == 0 || p != ps[n-1] {
-			ps[n] = p
-			n++
-		}
+// compare orders points by function, offset, and those not in the call first.
+func (p Point) compare(q Point) int {
+	if c := cmp.Compare(p.Func, q.Func); c != 0 {
+		return c
 	}
-	return ps[:n]
+	if c := cmp.Compare(p.Offset, q.Offset); c != 0 || p.InCall == q.InCall {
+		return c
+	}
+	if q.InCall {
+		return -1
+	}
+	return 1
 }
 
-// OriginalIndex turns a function index of the hot module into that of the original,
-// which imports nImports functions.
-func OriginalIndex(hot, nImports uint32) uint32 {
-	if hot < nImports {
-		return hot
+// normalPoints returns the points sorted and each once.
+func normalPoints(points []Point) []Point {
+	if slices.IsSortedFunc(points, Point.compare) {
+		return slices.Compact(slices.Clone(points))
 	}
-	return hot - nHostFuncs
+	m := make(map[Point]bool) // of a deep stack, most frames stand at the same few points
+	for _, p := range points {
+		m[p] = true
+	}
+	return slices.SortedFunc(maps.Keys(m), Point.compare)
+}
+
+// OriginalIndex turns the index which a referred function has in the hot module into that
+// of the original. It fails for functions that Instrument added.
+func (m *Meta) OriginalIndex(hot uint32) (index uint32, ok bool) {
+	nImports, nFuncs := uint32(m.src.NumImportedFuncs()), uint32(m.src.NumFuncs())
+	if hot < nImports+nHostFuncs {
+		return 0, false
+	}
+	if hot -= nHostFuncs; hot < nFuncs {
+		return hot, true
+	}
+	return hot - nFuncs, hot < nFuncs+nImports // the thunk of an import
 }

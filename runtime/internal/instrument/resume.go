@@ -132,7 +132,9 @@ func (b *resumeBuilder) rewinder(results []wasm.ValType) uint32 {
 		e.op(wasm.OpI32Eq)
 		e.block(wasm.OpIf, b.cold.resultBlock(results))
 		for j, r := range results {
-			e.popWord(values[j], r)
+			if !r.IsRef() { // a call at which a frame can wait returns none, but the root may
+				e.popWord(values[j], r)
+			}
 		}
 		for _, v := range values {
 			e.opX(wasm.OpLocalGet, v)
@@ -181,6 +183,9 @@ func (b *resumeBuilder) build(root uint32, points []Point) ([]byte, error) {
 		e.reset(fn, b.meta.SiteBase[int(g.f)-b.src.NumImportedFuncs()])
 		e.resume = plan
 		e.function()
+		if why := e.tooLarge(); why != "" {
+			return nil, fmt.Errorf("resume function %d: %s", g.f, why)
+		}
 		b.mod.Funcs = append(b.mod.Funcs, b.typeIndex(wasm.FuncType{Results: fn.typ.Results}))
 		b.mod.Codes = append(b.mod.Codes, wasm.Code{Locals: e.localRuns(0), Body: e.buf})
 		entries[i] = b.nImports + uint32(i)
@@ -202,19 +207,16 @@ func (b *resumeBuilder) build(root uint32, points []Point) ([]byte, error) {
 	return b.mod.Encode(), nil
 }
 
-// Entry returns what HostNext answers for a frame, in the resume module of the points.
-func Entry(points []Point, funcIndex uint32) int32 {
-	i, last := int32(-1), int64(-1)
+// Entries returns what HostNext answers for a frame of each function, in the resume module
+// of the points.
+func Entries(points []Point) map[uint32]int32 {
+	entries := map[uint32]int32{}
 	for _, p := range normalPoints(points) {
-		if int64(p.Func) != last {
-			i++
-			last = int64(p.Func)
-		}
-		if p.Func == funcIndex {
-			return i
+		if _, ok := entries[p.Func]; !ok {
+			entries[p.Func] = int32(len(entries))
 		}
 	}
-	return -1
+	return entries
 }
 
 // PointsKey returns a string that is the same for stacks which need the same cold code,

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"perdure/runtime/internal/wasm"
@@ -194,12 +195,16 @@ func (s *scan) suspendable(m *wasm.Module) (funcs, types []bool) {
 		foreign = foreign || m.GlobalAt(uint32(i)).Type == wasm.FuncRef
 	}
 	for i := range m.Exports {
-		foreign = foreign || m.Exports[i].Kind == wasm.ExternTable
+		e := &m.Exports[i]
+		foreign = foreign || e.Kind == wasm.ExternTable
+		if e.Kind == wasm.ExternGlobal {
+			t := m.GlobalAt(e.Index)
+			foreign = foreign || t.Type == wasm.FuncRef && t.Mutable
+		}
 	}
 	for i := range m.Types {
-		for _, t := range m.Types[i].Params {
-			foreign = foreign || t == wasm.FuncRef
-		}
+		t := &m.Types[i]
+		foreign = foreign || slices.Contains(t.Params, wasm.FuncRef) || slices.Contains(t.Results, wasm.FuncRef)
 	}
 	if foreign {
 		for i := range m.Types {

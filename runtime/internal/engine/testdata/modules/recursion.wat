@@ -1,0 +1,26 @@
+;; Recursion without a loop, and a deep one.
+(module
+  (memory (export "memory") 1)
+  (func $fib (export "fib") (param i32) (result i64)
+    (if (result i64) (i32.lt_u (local.get 0) (i32.const 2))
+      (then (i64.extend_i32_u (local.get 0)))
+      (else (i64.add (call $fib (i32.sub (local.get 0) (i32.const 1))) (call $fib (i32.sub (local.get 0) (i32.const 2)))))))
+  (func $down (export "down") (param $n i32) (param $turns i32) (result i32)
+    (if (result i32) (i32.eqz (local.get $n))
+      (then
+        (loop $l (br_if $l (local.tee $turns (i32.sub (local.get $turns) (i32.const 1)))))
+        (i32.const 0))
+      (else (i32.add (i32.const 1) (call $down (i32.sub (local.get $n) (i32.const 1)) (local.get $turns))))))
+  (func (export "spin") (param $n i32) (result i32)
+    (local $x i32)
+    (loop $l
+      (local.set $x (i32.add (i32.mul (local.get $x) (i32.const 31)) (local.get $n)))
+      (br_if $l (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+    (local.get $x))
+  (func (export "forever") (loop $l (br $l)))
+  (func (export "overflow") (param $n i32) (result i32)
+    (local $i i32)
+    (loop $l (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 10))))
+    (call $down (i32.const -1) (i32.const 1)))
+  (func (export "main") (result i64)
+    (i64.add (call $fib (i32.const 9)) (i64.extend_i32_u (call $down (i32.const 60) (i32.const 12))))))

@@ -1,0 +1,25 @@
+;; Code behind branches, returns and traps, of every stack type, with calls and loops in it.
+(module
+  (import "env" "tick" (func $tick (param i32) (result i32)))
+  (memory (export "memory") 1)
+  (func $f (param $n i32) (result i32 f64)
+    (block $b (result i32 f64)
+      (loop $l
+        (if (i32.lt_s (local.tee $n (i32.sub (local.get $n) (call $tick (i32.const 1)))) (i32.const 0))
+          (then (local.get $n) (f64.const 4) (br $b)
+                (call $tick) (select) (loop $dead (br $dead)) (i32.add) (drop)))
+        (if (i32.eqz (i32.and (local.get $n) (i32.const 7)))
+          (then (return (local.get $n) (f64.const 3)) (call $f) (drop) (drop))
+          (else (br $l) (unreachable) (block (result i64) (br 0 (i64.const 3))) (drop)))
+        (unreachable) (call $tick) (drop))
+      (unreachable)
+      (f64.add) (drop) (call $tick) (call $f) (i32.const 0) (br_table $b $b)))
+  (func (export "main") (result f64)
+    (local $sum f64) (local $i i32) (local $r f64)
+    (loop $l
+      (call $f (i32.mul (local.get $i) (i32.const 401)))
+      (local.set $r)
+      (f64.convert_i32_s) (local.set $sum (f64.add (local.get $sum) (f64.add (local.get $r))))
+      (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 9)))
+      (return (local.get $sum)) (br $l))
+    (local.get $sum)))

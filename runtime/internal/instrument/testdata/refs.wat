@@ -1,0 +1,23 @@
+;; References that are live where the guest can be suspended: each function is refused for
+;; another reason but $fine, whose references are gone by then.
+(module
+  (import "env" "tick" (func $tick))
+  (table $t 2 funcref)
+  (func $fine (param $r funcref) (result i32)
+    (local $l funcref)
+    (local.set $l (local.get $r))
+    (ref.is_null (local.get $l))
+    (call $tick)
+    (local.set $l (ref.null func)))
+  (func $parameter (param i32 funcref) (result i32)
+    (call $tick)
+    (ref.is_null (local.get 1)))
+  (func $operand (result i32)
+    (ref.null extern)
+    (call $tick)
+    (ref.is_null))
+  (func $result (result i32)
+    (ref.is_null (call $maker)))
+  (func $maker (result funcref) (call $tick) (ref.null func))
+  (func $loop (param $r externref)
+    (loop $l (br_if $l (ref.is_null (local.get $r))))))
