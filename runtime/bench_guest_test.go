@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 
@@ -18,8 +19,15 @@ import (
 	"perdure/runtime/internal/wasm"
 )
 
-// machineCode keeps what benchmarks have compiled while the test binary runs.
-var machineCode = sync.OnceValue(wazero.NewCompilationCache)
+// machineCode keeps what benchmarks have compiled while the test binary runs. It lies on
+// disk, so that what was closed is there again.
+var machineCode = sync.OnceValue(func() wazero.CompilationCache {
+	c, err := wazero.NewCompilationCacheWithDir(filepath.Join(cacheDir(), "benchmarks"))
+	if err != nil {
+		panic(err)
+	}
+	return c
+})
 
 // sandbox is what a guest of a benchmark has around it: memory and host as in a Process,
 // standard streams that go nowhere.

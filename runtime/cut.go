@@ -166,17 +166,24 @@ func (c *cutter) loop(ctx context.Context, p *Process) {
 
 // one takes one generation. When it fails, memory is as dirty as before.
 func (c *cutter) one(p *Process, req cutRequest) (memsnap.Info, error) {
-	if c.broken != nil {
-		return memsnap.Info{}, c.broken
-	}
 	s := &c.staging
 	s.reset()
-	// Before the guest stops: copy what is dirty now. What it writes meanwhile is
-	// dirty again and is copied once more at the cut.
-	if err := p.mem.Collect(s.add); err != nil {
-		return memsnap.Info{}, err
+	err := c.broken
+	if err == nil {
+		// Before the guest stops: copy what is dirty now. What it writes meanwhile is
+		// dirty again and is copied once more at the cut.
+		err = p.mem.Collect(s.add)
 	}
-	taken, err := c.ask(p, req.suspend)
+	if err == nil {
+		err = s.err
+	}
+	var taken *takenCut
+	if err == nil || req.suspend { // who shall stop does so although it cannot be saved
+		var asked error
+		if taken, asked = c.ask(p, req.suspend); err == nil {
+			err = asked
+		}
+	}
 	if err != nil {
 		c.undo(p)
 		return memsnap.Info{}, err
@@ -214,7 +221,7 @@ func (c *cutter) pauseBetween(o *Options, took time.Duration) time.Duration {
 // undo makes the pages dirty again whose copies are thrown away.
 func (c *cutter) undo(p *Process) {
 	for _, r := range c.staging.runs {
-		if err := p.mem.MarkDirty(r.first, uint64(len(r.data)/memsnap.PageSize)); err != nil {
+		if err := p.mem.MarkDirty(r.first, r.n); err != nil {
 			// Without the mark every later generation would be wrong: let there be none.
 			c.broken = fmt.Errorf("no more snapshots: pages cannot be marked as dirty: %w", err)
 			return
@@ -247,11 +254,13 @@ func (c *cutter) ask(p *Process, suspend bool) (*takenCut, error) {
 // still.
 func (p *Process) cut(capture *engine.Capture) (goOn bool) {
 	c := &p.cutter
+	// First of all: an interrupt that comes from now on is left for the host call that the
+	// guest makes next, since the wish that it belongs to may be too late for this cut.
+	p.wasi.ClearInterrupt()
 	c.mu.Lock()
 	wanted := c.wanted
 	c.wanted = nil
 	c.mu.Unlock()
-	p.wasi.ClearInterrupt()
 	if wanted == nil {
 		return true
 	}

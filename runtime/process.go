@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
@@ -106,9 +107,7 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 	if p.program, err = load(ctx, p.engine, p.module, p.sum, o.CacheDir, p.opt.programName(), o.hooks.poll != nil, p.event); err != nil {
 		return nil, err
 	}
-	if err := p.cache.seal(); err != nil {
-		p.event(WarningEvent{fmt.Sprintf("machine code was not cached: %v", err)})
-	}
+	p.sealCache()
 	if err := p.occupy(); err != nil {
 		return nil, err
 	}
@@ -155,6 +154,13 @@ func (p *Process) occupy() (err error) {
 	}
 	p.lock, err = lock(p.opt.Dir, p.opt.Name)
 	return err
+}
+
+// sealCache makes what was compiled since last time good for the next start.
+func (p *Process) sealCache() {
+	if err := p.cache.seal(); err != nil {
+		p.event(WarningEvent{fmt.Sprintf("machine code was not cached: %v", err)})
+	}
 }
 
 func (o *Options) programName() string {
@@ -290,7 +296,7 @@ func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 			Err: fmt.Errorf("it has %d bytes of memory by now, the limit is %d", size, p.memoryLimit())}
 	}
 	if err := p.growTo(size); err != nil {
-		return fmt.Errorf("%w: generation %d: %w", ErrBadState, g.Info().Number, err)
+		return fmt.Errorf("generation %d: %w", g.Info().Number, err)
 	}
 	if err := p.mem.Zero(); err != nil {
 		return err
@@ -304,9 +310,16 @@ func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 	if err := p.inst.Restore(saved.image); err != nil {
 		return fmt.Errorf("%w: generation %d: %w", ErrBadState, g.Info().Number, err)
 	}
-	host, warnings, err := wasi.Restore(saved.wasi, p.wasiConfig(), p.kernel)
-	if err != nil {
+	if err := p.inst.Prepare(saved.image); err != nil {
 		return fmt.Errorf("%w: generation %d: %w", ErrBadState, g.Info().Number, err)
+	}
+	p.sealCache()
+	host, warnings, err := wasi.Restore(saved.wasi, p.wasiConfig(), p.kernel)
+	if errors.Is(err, wasi.ErrState) {
+		return fmt.Errorf("%w: generation %d: %w", ErrBadState, g.Info().Number, err)
+	}
+	if err != nil {
+		return err
 	}
 	for _, w := range warnings {
 		p.event(WarningEvent{w.String()})
@@ -349,17 +362,25 @@ func (p *Process) instantiate(ctx context.Context) error {
 	return err
 }
 
-// growTo makes the guest's memory as large as it was.
+// growTo makes the guest's memory as large as it was. Only a size that the program cannot
+// have is ErrBadState: where the machine lacks memory for now, going back to a generation
+// that needs less would lose what came after it.
 func (p *Process) growTo(size uint64) error {
-	have := uint64(len(p.mem.Bytes()))
-	if size < have || size%wasmPageSize != 0 {
-		return fmt.Errorf("memory has %d bytes, the program starts with %d", size, have)
+	have, most := uint64(len(p.mem.Bytes())), uint64(0)
+	if p.module.NumMemories() > 0 {
+		most = linmem.MaxLimit
+		if t := p.module.MemoryAt(0); t.HasMax {
+			most = t.Max * wasmPageSize
+		}
+	}
+	if size < have || size > most || size%wasmPageSize != 0 {
+		return fmt.Errorf("%w: memory has %d bytes, the program's has %d to %d", ErrBadState, size, have, most)
 	}
 	if size == have {
 		return nil
 	}
 	if _, ok := p.inst.Module().Memory().Grow(uint32((size - have) / wasmPageSize)); !ok {
-		return fmt.Errorf("memory of %d bytes is beyond the limit of %d", size, p.memoryLimit())
+		return fmt.Errorf("this machine has no room for its memory of %d bytes", size)
 	}
 	return nil
 }
@@ -412,10 +433,11 @@ func (p *Process) Restored() (generation uint64, ok bool) { return p.base, p.sav
 // called once.
 func (p *Process) Run(ctx context.Context) (Result, error) {
 	// A guest owns a processor while it runs; the goroutine that asks it for cuts needs
-	// another. All of this stops the world, so it comes before the guest.
-	if goruntime.GOMAXPROCS(0) < 2 {
-		goruntime.GOMAXPROCS(2)
-	}
+	// another. All of this stops the world, so it comes before the guest. Setting the number
+	// of processors, even to what it is, keeps the runtime from following that of a container;
+	// a memory limit, which comes from the environment, would start collections.
+	goruntime.GOMAXPROCS(max(2, goruntime.GOMAXPROCS(0)))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(math.MaxInt64))
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	goruntime.GC() // also waits for the end of a collection that had begun
 
@@ -434,6 +456,8 @@ func (p *Process) Run(ctx context.Context) (Result, error) {
 		return Result{Suspended: true, Generation: p.base}, cutErr
 	case errors.As(err, &exit):
 		p.state.ExitCode = exit.Code
+	case errors.Is(err, engine.ErrRewind):
+		return Result{Generation: p.base}, err
 	case err != nil:
 		return Result{Generation: p.base}, newTrapError(err, p.program.Meta().OriginalIndex)
 	}

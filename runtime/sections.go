@@ -2,10 +2,12 @@ package runtime
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"perdure/memsnap"
 	"perdure/runtime/internal/engine"
+	"perdure/runtime/internal/wasi"
 )
 
 // The sections of a generation.
@@ -46,18 +48,37 @@ type savedProcess struct {
 	wasi       []byte
 }
 
-// readGeneration reads the sections of a generation. Its errors are damage.
+// unknownVersion is the error for a section that a newer program wrote. Like memsnap's own,
+// it is no damage: going back to an older generation would lose what came after it.
+func unknownVersion(section string, have, known int) error {
+	return fmt.Errorf("%w: %s section has version %d, this program knows %d", memsnap.ErrVersion, section, have, known)
+}
+
+// checkVersion looks at the version that a section of JSON states. It comes before all else
+// in it: another version may have other fields.
+func checkVersion(section string, b []byte, known int) error {
+	var v struct{ Version int }
+	if err := json.Unmarshal(b, &v); err != nil {
+		return fmt.Errorf("%w: %s section: %v", ErrBadState, section, err)
+	}
+	if v.Version != known {
+		return unknownVersion(section, v.Version, known)
+	}
+	return nil
+}
+
+// readGeneration reads the sections of a generation. What it cannot believe is damage.
 func readGeneration(g *memsnap.Generation) (*savedProcess, error) {
 	s := &savedProcess{generation: g}
 	b, err := g.Section(sectionProcess)
 	if err != nil {
 		return nil, err
 	}
+	if err := checkVersion(sectionProcess, b, processVersion); err != nil {
+		return nil, err
+	}
 	if err := json.Unmarshal(b, &s.state); err != nil {
 		return nil, fmt.Errorf("%w: process section: %v", ErrBadState, err)
-	}
-	if s.state.Version != processVersion {
-		return nil, fmt.Errorf("%w: process section has version %d, this program knows %d", ErrBadState, s.state.Version, processVersion)
 	}
 	switch s.state.Phase {
 	case phaseEnded:
@@ -69,11 +90,14 @@ func readGeneration(g *memsnap.Generation) (*savedProcess, error) {
 	if b, err = g.Section(sectionStack); err != nil {
 		return nil, err
 	}
-	if s.image, err = engine.DecodeImage(b); err != nil {
+	var other *engine.ImageVersionError
+	if s.image, err = engine.DecodeImage(b); errors.As(err, &other) {
+		return nil, unknownVersion(sectionStack, other.Have, other.Known)
+	} else if err != nil {
 		return nil, fmt.Errorf("%w: stack section: %v", ErrBadState, err)
 	}
 	if s.wasi, err = g.Section(sectionWASI); err != nil {
 		return nil, err
 	}
-	return s, nil
+	return s, checkVersion(sectionWASI, s.wasi, wasi.StateVersion)
 }

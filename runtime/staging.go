@@ -22,38 +22,67 @@ type staging struct {
 	used   int // chunks in use
 	fill   int // bytes used of the last one in use
 	runs   []pageRun
-	err    error
+	err    error // some runs have no data
+
+	// refuse, if not nil, makes mapping a chunk fail. It is for tests.
+	refuse func() error
 }
 
-// pageRun is the copy of consecutive pages.
+// pageRun is the copy of n consecutive pages. data is nil when there was no memory for it:
+// whoever collected the pages still has to know which they were, since they count as clean.
 type pageRun struct {
-	first uint64
-	data  []byte
+	first, n uint64
+	data     []byte
 }
 
-// add copies pages. An error is kept for finish.
+// add copies pages. An error is kept in err.
 func (s *staging) add(first uint64, data []byte) {
-	for len(data) > 0 && s.err == nil {
-		if s.used == 0 || s.fill == stagingChunk {
-			if s.used == len(s.chunks) {
-				c, err := unix.Mmap(-1, 0, stagingChunk, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-				if err != nil {
-					s.err = fmt.Errorf("no memory to copy pages to: %w", err)
-					return
-				}
-				s.chunks = append(s.chunks, c)
-			}
-			s.used++
-			s.fill = 0
+	for len(data) > 0 {
+		run := s.room(len(data))
+		if run == nil {
+			s.runs = append(s.runs, pageRun{first: first, n: uint64(len(data)) / memsnap.PageSize})
+			return
 		}
-		chunk := s.chunks[s.used-1]
-		n := copy(chunk[s.fill:], data)
-		run := chunk[s.fill : s.fill+n : s.fill+n]
-		s.fill += n
-		s.runs = append(s.runs, pageRun{first, run})
-		first += uint64(n / memsnap.PageSize)
+		n := copy(run, data)
+		pages := uint64(n) / memsnap.PageSize
+		s.runs = append(s.runs, pageRun{first, pages, run})
+		first += pages
 		data = data[n:]
 	}
+}
+
+// room returns some of the memory that n bytes need, nil if there is none.
+func (s *staging) room(n int) []byte {
+	if s.used == 0 || s.fill == stagingChunk {
+		if s.used == len(s.chunks) && !s.mapChunk() {
+			return nil
+		}
+		s.used++
+		s.fill = 0
+	}
+	end := min(s.fill+n, stagingChunk)
+	run := s.chunks[s.used-1][s.fill:end:end]
+	s.fill = end
+	return run
+}
+
+func (s *staging) mapChunk() bool {
+	if s.err != nil {
+		return false // the generation cannot be made any more
+	}
+	if s.refuse != nil {
+		s.err = s.refuse()
+	}
+	var c []byte
+	if s.err == nil {
+		c, s.err = unix.Mmap(-1, 0, stagingChunk, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	}
+	if s.err != nil {
+		s.err = fmt.Errorf("no memory to copy pages to: %w", s.err)
+		return false
+	}
+	s.chunks = append(s.chunks, c)
+	return true
 }
 
 // reset forgets the copies and gives most of the memory back.

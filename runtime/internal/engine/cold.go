@@ -81,6 +81,16 @@ func (c *coldCache) close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// Prepare makes ready what Resume needs for an image. It fails when the image is not one of
+// a stack of the program.
+func (in *Instance) Prepare(im *Image) error {
+	if _, _, err := in.program.meta.CheckStack(im.Root, im.Frames); err != nil {
+		return err
+	}
+	_, err := in.cold.get(in, im.Root, Points(im))
+	return err
+}
+
 // Precompile compiles the resume module for an image, so that the compilation cache has
 // it when the image is restored. It may run beside a guest.
 func (p *Program) Precompile(ctx context.Context, im *Image) error {

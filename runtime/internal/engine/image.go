@@ -83,6 +83,13 @@ func (e *imageEncoder) value(v instrument.Value) {
 
 var errImageShort = errors.New("image ends early")
 
+// ImageVersionError says that an image is not damaged but of another version of the format.
+type ImageVersionError struct{ Have, Known int }
+
+func (e *ImageVersionError) Error() string {
+	return fmt.Sprintf("image has version %d, this program knows %d", e.Have, e.Known)
+}
+
 // DecodeImage decodes what EncodeImage made. It checks the form; whether the image fits
 // a program shows when it is restored.
 func DecodeImage(b []byte) (*Image, error) {
@@ -90,7 +97,7 @@ func DecodeImage(b []byte) (*Image, error) {
 		return nil, errImageShort
 	}
 	if b[0] != imageVersion {
-		return nil, fmt.Errorf("image has version %d, this program knows %d", b[0], imageVersion)
+		return nil, &ImageVersionError{Have: int(b[0]), Known: imageVersion}
 	}
 	d := imageDecoder{b: b[1:]}
 	im := &Image{Root: d.u32()}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/tetratelabs/wazero"
@@ -16,6 +17,11 @@ import (
 
 // ErrUnwound is what Run and Resume return when the Cut hook said not to go on.
 var ErrUnwound = errors.New("unwound")
+
+// ErrRewind is wrapped by the error of a call whose stack could not be put back, so that
+// nothing of the guest has run. Cold code needs more of the native stack than hot code does:
+// a stack which nearly fills that is too deep for it.
+var ErrRewind = errors.New("the stack cannot be put back")
 
 // InstanceConfig is what an instance needs from outside.
 type InstanceConfig struct {
@@ -344,7 +350,12 @@ func (in *Instance) rewind(im *Image) ([]uint64, error) {
 		in.incoming.frames = append(in.incoming.frames, ws)
 		in.incoming.entries = append(in.incoming.entries, entries[fr.Func])
 	}
-	return f.Call(in.ctx)
+	results, err := f.Call(in.ctx)
+	if err != nil && in.incoming.next < len(in.incoming.frames) {
+		why, _, _ := strings.Cut(err.Error(), "\n")
+		err = fmt.Errorf("%w: frame %d of %d: %s", ErrRewind, in.incoming.next, len(in.incoming.frames), why)
+	}
+	return results, err
 }
 
 // push and its kin take words of a frame from its slow path.

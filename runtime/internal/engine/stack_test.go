@@ -415,6 +415,36 @@ func TestDeepStack(t *testing.T) {
 	t.Logf("%d bytes of image, %v", len(b), time.Since(start))
 }
 
+// TestTooDeepStack holds that a stack for which there is no room in cold code is not taken
+// for a trap of the guest.
+func TestTooDeepStack(t *testing.T) {
+	p := load(t, "recursion", instrument.Options{EveryLoop: true})
+	for _, answer := range []PollAnswer{PollCut, PollForce} {
+		polls := 0
+		var im *Image
+		cfg := InstanceConfig{Poll: func() PollAnswer {
+			if polls++; polls == 2 {
+				return answer
+			}
+			return PollGo
+		}, Cut: func(c *Capture) bool {
+			im, _ = c.Image()
+			return answer == PollForce
+		}}
+		in := instance(t, p, cfg)
+		_, err := in.Run(exportedFunc(t, p.src, "down"), 1_400_000, 6)
+		if answer == PollCut && err == ErrUnwound {
+			_, err = in.Resume(im)
+		}
+		if !errors.Is(err, ErrRewind) || !strings.Contains(err.Error(), "stack overflow") || len(err.Error()) > 200 {
+			t.Errorf("answer %d: %.300v", answer, err)
+		}
+		if r, err := in.Run(exportedFunc(t, p.src, "fib"), 10); err != nil || r[0] != 55 {
+			t.Errorf("after it: %v, %v", r, err)
+		}
+	}
+}
+
 // TestOverflow holds that a guest which uses up its stack traps in cold code as it does in
 // hot, and that the instance can still be used.
 func TestOverflow(t *testing.T) {

@@ -284,6 +284,17 @@ func (fn *function) changed(c *ctl, local uint32) bool {
 	return fn.sets[i*nWords+int(local/64)]&(1<<(local%64)) != 0
 }
 
+// changedAround tells whether a loop that is the control instruction c or encloses it sets
+// a local.
+func (fn *function) changedAround(c int32, local uint32) bool {
+	for ; c >= 0; c = fn.ctls[c].parent {
+		if fn.ctls[c].op == wasm.OpLoop && fn.changed(&fn.ctls[c], local) {
+			return true
+		}
+	}
+	return false
+}
+
 func (a *analyzer) instrumented(index uint32) bool {
 	return a.meta.Suspendable[int(index)-a.src.NumImportedFuncs()]
 }

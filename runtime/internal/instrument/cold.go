@@ -11,7 +11,6 @@ type coldLayout struct {
 	all, frames uint32 // tables: all functions of the hot module; cold functions
 	pop, next   uint32 // host functions
 	helper      map[Helper]int32
-	rewinds     func(results []wasm.ValType) uint32 // function that resumes the next inner frame
 	types       func(wasm.FuncType) uint32
 }
 
@@ -31,7 +30,8 @@ func (c *coldLayout) resultBlock(results []wasm.ValType) wasm.BlockType {
 type coldPlan struct {
 	points []coldPoint // sorted by site
 	r      uint32
-	steps  int // that finding the ways to them has taken
+	entry  uint32 // local for the next inner frame's entry in the table of cold functions
+	steps  int    // that finding the ways to them has taken
 }
 
 // maxColdSteps bounds what the cold code of one function may cost: the ways to its places
@@ -72,7 +72,7 @@ func (p *coldPlan) ordinalsOf(s int32) []int { return p.within(s, s+1) }
 // values from the host.
 func (e *emitter) prologue() {
 	p := e.resume
-	p.r = e.newLocal(wasm.I32)
+	p.r, p.entry = e.newLocal(wasm.I32), e.newLocal(wasm.I32)
 	e.popWord(p.r, wasm.I32)
 	for i, pt := range p.points {
 		if len(p.points) > 1 {
@@ -224,13 +224,32 @@ func (e *emitter) rewind(s *site, wanted []int) {
 			e.op(wasm.OpI32Eq)
 			e.block(wasm.OpIf, wasm.BlockType{})
 		}
-		e.opX(wasm.OpCall, e.out.cold.rewinds(s.results))
-		e.pop(len(s.stack), s.results)
+		e.resumeNext(s)
 		if len(wanted) > 1 {
 			e.end()
 		}
 	}
 	e.clearOrdinal()
+	e.end()
+}
+
+// resumeNext emits the resumption of the next inner frame, or takes the results of the
+// innermost call from the host. They go to their spill locals. It is not a function of its
+// own, which would need room on the native stack once for every frame.
+func (e *emitter) resumeNext(s *site) {
+	e.opX(wasm.OpCall, e.out.cold.next)
+	e.opX(wasm.OpLocalTee, e.resume.entry)
+	e.i32Const(-1)
+	e.op(wasm.OpI32Eq)
+	e.block(wasm.OpIf, wasm.BlockType{})
+	for h, t := range s.results {
+		e.popWord(e.spill(len(s.stack)+h, t), t)
+	}
+	e.op(wasm.OpElse)
+	e.opX(wasm.OpLocalGet, e.resume.entry)
+	e.opX(wasm.OpCallIndirect, e.out.cold.types(wasm.FuncType{Results: s.results}))
+	e.buf = wasm.AppendUleb(e.buf, uint64(e.out.cold.frames))
+	e.pop(len(s.stack), s.results)
 	e.end()
 }
 

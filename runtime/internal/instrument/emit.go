@@ -139,15 +139,24 @@ func (e *emitter) save(siteIndex int) {
 	for i, t := range s.results {
 		add(e.spill(len(s.stack)+i, t), t)
 	}
+	if s.kind == siteCall && e.resume == nil && len(ws) > firstPush(len(ws)) {
+		// What is pushed by the second call or a later one is live across the first: see
+		// openLoop for what that would do to a local that a loop around changes.
+		for _, w := range ws[firstPush(len(ws)):] {
+			if int(w.local) < len(e.fn.locals) && w.half == 0 && e.fn.changedAround(s.ctl, w.local) {
+				e.renew(w.local, w.t)
+			}
+		}
+	}
 	for len(ws) > 0 {
-		n, f := 1, e.out.push1
-		switch {
-		case len(ws) >= 8:
-			n, f = 8, e.out.push8
-		case len(ws) >= 4:
-			n, f = 4, e.out.push4
-		case len(ws) >= 2:
-			n, f = 2, e.out.push2
+		n, f := firstPush(len(ws)), e.out.push1
+		switch n {
+		case 8:
+			f = e.out.push8
+		case 4:
+			f = e.out.push4
+		case 2:
+			f = e.out.push2
 		}
 		for _, w := range ws[:n] {
 			w.emit(e)
@@ -161,6 +170,16 @@ func (e *emitter) save(siteIndex int) {
 		e.zero(t)
 	}
 	e.op(wasm.OpReturn)
+}
+
+// firstPush is how many of n words one call pushes.
+func firstPush(n int) int {
+	for _, k := range []int{8, 4, 2} {
+		if n >= k {
+			return k
+		}
+	}
+	return min(n, 1)
 }
 
 // word is 64 bits of a local.
@@ -299,14 +318,11 @@ func (e *emitter) branch(depth uint32) uint32 {
 
 // call emits a call without more.
 func (e *emitter) call(n *node) {
-	switch {
-	case n.op == wasm.OpCallIndirect:
+	if n.op == wasm.OpCallIndirect {
 		e.copy(n)
-	case e.resume != nil && int(n.x) >= e.meta.src.NumImportedFuncs():
-		e.callThrough(int32(n.x), e.meta.src.Funcs[int(n.x)-e.meta.src.NumImportedFuncs()])
-	default:
-		e.opX(wasm.OpCall, e.out.funcs(n.x))
+		return
 	}
+	e.opX(wasm.OpCall, e.out.funcs(n.x))
 }
 
 // segment emits an instruction on a segment; these belong to the hot module, so that

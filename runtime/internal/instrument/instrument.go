@@ -358,6 +358,7 @@ func (b *hotBuilder) exports() {
 			b.root(uint32(i))
 		}
 	}
+	b.callees()
 	if b.src.NumMemories() > 0 {
 		b.export(ExportMemory, wasm.ExternMemory, 0)
 	}
@@ -375,6 +376,28 @@ func (b *hotBuilder) exports() {
 		}
 	}
 }
+
+// callees exports the functions that cold code may call: those which suspendable functions
+// call.
+func (b *hotBuilder) callees() {
+	nImports := uint32(b.src.NumImportedFuncs())
+	called := make([]bool, b.src.NumFuncs())
+	for i, calls := range b.scan.calls {
+		if b.meta.Suspendable[i] {
+			for _, f := range calls {
+				called[f] = f >= nImports
+			}
+		}
+	}
+	for f, ok := range called {
+		if ok {
+			b.export(exportedFunc(uint32(f)), wasm.ExternFunc, b.layout.funcs(uint32(f)))
+		}
+	}
+}
+
+// exportedFunc names the export of a function, behind the prefix.
+func exportedFunc(f uint32) string { return "f" + strconv.Itoa(int(f)) }
 
 // mapRefs gives functions their new indexes in element segments and globals.
 func (b *hotBuilder) mapRefs() {

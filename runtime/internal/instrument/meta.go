@@ -14,7 +14,7 @@ import (
 // Version changes whenever the code that Instrument generates or the numbering
 // of sites does. What is cached of its output is valid for one version only;
 // saved frames are not affected.
-const Version = 2
+const Version = 3
 
 // HostModule is the module name of the functions that generated code imports.
 const HostModule = "perdure:suspend"

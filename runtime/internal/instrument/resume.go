@@ -15,13 +15,12 @@ const HotModule = "perdure:hot"
 // given points. The outermost frame is of function root. The module imports from
 // HotModule, HostModule and from where the original imports its functions.
 func (m *Meta) Resume(root uint32, points []Point) ([]byte, error) {
-	b := &resumeBuilder{meta: m, src: m.src, mod: &wasm.Module{}, typeByKey: map[string]uint32{}, rewind: map[string]uint32{}}
+	b := &resumeBuilder{meta: m, src: m.src, mod: &wasm.Module{}, typeByKey: map[string]uint32{}}
 	return b.build(root, normalPoints(points))
 }
 
 // resumeBuilder puts a resume module together. Its function indexes are: imports of the
-// original in their order, host functions, cold functions, functions that resume the
-// next frame, the root.
+// original in their order, host functions, hot functions that are called, cold functions, the root.
 type resumeBuilder struct {
 	meta      *Meta
 	src       *wasm.Module
@@ -31,10 +30,6 @@ type resumeBuilder struct {
 	layout    layout
 	cold      coldLayout
 	unwound   uint32
-	rewind    map[string]uint32 // by result types: index among rewinders
-	rewinders []wasm.Code
-	rewTypes  []uint32
-	nCold     int
 }
 
 func (b *resumeBuilder) typeIndex(t wasm.FuncType) uint32 {
@@ -100,55 +95,41 @@ func (b *resumeBuilder) imports() {
 	l.state = uint32(src.NumGlobals())
 	l.soft = l.state + 1
 
-	l.funcs = func(i uint32) uint32 { return i } // only imported functions are called directly
 	l.cold = c
 	c.types = b.typeIndex
 	c.helper = map[Helper]int32{}
 	for i, h := range m.Helpers {
 		c.helper[h] = int32(src.NumFuncs() + i)
 	}
-	c.rewinds = b.rewinder
 }
 
-// rewinder returns the function that resumes the next inner frame, or takes the results
-// of the innermost call from the host, for calls with the given results.
-func (b *resumeBuilder) rewinder(results []wasm.ValType) uint32 {
-	t := wasm.FuncType{Results: results}
-	k := t.Key()
-	i, ok := b.rewind[k]
-	if !ok {
-		i = uint32(len(b.rewinders))
-		b.rewind[k] = i
-		typ := b.typeIndex(t)
-		e := &emitter{fn: &function{}, meta: b.meta, out: &b.layout}
-		next := e.newLocal(wasm.I32)
-		var values []uint32
-		for _, r := range results {
-			values = append(values, e.newLocal(r))
-		}
-		e.opX(wasm.OpCall, b.cold.next)
-		e.opX(wasm.OpLocalTee, next)
-		e.i32Const(-1)
-		e.op(wasm.OpI32Eq)
-		e.block(wasm.OpIf, b.cold.resultBlock(results))
-		for j, r := range results {
-			if !r.IsRef() { // a call at which a frame can wait returns none, but the root may
-				e.popWord(values[j], r)
+// importCallees imports the functions of the hot module that cold functions call. Through
+// the table of all functions it would work too, but a loop that stays in cold code would pay
+// for it in every call.
+func (b *resumeBuilder) importCallees(cold []*function) {
+	nImports := uint32(b.src.NumImportedFuncs())
+	imported := map[uint32]uint32{}
+	for _, fn := range cold {
+		for i := range fn.nodes {
+			n := &fn.nodes[i]
+			if n.op != wasm.OpCall || n.x < nImports {
+				continue
 			}
+			if _, ok := imported[n.x]; ok {
+				continue
+			}
+			imported[n.x] = b.nImports
+			b.nImports++
+			b.mod.Imports = append(b.mod.Imports, wasm.Import{Module: HotModule, Name: b.meta.Prefix + exportedFunc(n.x),
+				Kind: wasm.ExternFunc, TypeIndex: b.src.Funcs[n.x-nImports]})
 		}
-		for _, v := range values {
-			e.opX(wasm.OpLocalGet, v)
-		}
-		e.op(wasm.OpElse)
-		e.opX(wasm.OpLocalGet, next)
-		e.opX(wasm.OpCallIndirect, typ)
-		e.buf = wasm.AppendUleb(e.buf, uint64(b.cold.frames))
-		e.end()
-		e.op(wasm.OpEnd)
-		b.rewinders = append(b.rewinders, wasm.Code{Locals: e.localRuns(0), Body: e.buf})
-		b.rewTypes = append(b.rewTypes, typ)
 	}
-	return b.nImports + uint32(b.nCold) + i
+	b.layout.funcs = func(i uint32) uint32 {
+		if i < nImports {
+			return i
+		}
+		return imported[i]
+	}
 }
 
 func (b *resumeBuilder) build(root uint32, points []Point) ([]byte, error) {
@@ -168,17 +149,21 @@ func (b *resumeBuilder) build(root uint32, points []Point) ([]byte, error) {
 	if len(groups) == 0 {
 		return nil, fmt.Errorf("nothing to resume")
 	}
-	b.nCold = len(groups)
+	cold := make([]*function, len(groups))
+	for i, g := range groups {
+		var err error
+		if cold[i], err = b.meta.function(g.f); err != nil {
+			return nil, err
+		}
+	}
+	b.importCallees(cold)
 	entries := make([]uint32, len(groups))
 	for i, g := range groups {
 		plan, err := b.meta.plan(g.points)
 		if err != nil {
 			return nil, err
 		}
-		fn, err := b.meta.function(g.f)
-		if err != nil {
-			return nil, err
-		}
+		fn := cold[i]
 		e := &emitter{meta: b.meta, out: &b.layout}
 		e.reset(fn, b.meta.SiteBase[int(g.f)-b.src.NumImportedFuncs()])
 		e.resume = plan
@@ -194,12 +179,10 @@ func (b *resumeBuilder) build(root uint32, points []Point) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	rewind := b.rewinder(t.Results)
-	b.mod.Funcs = append(b.mod.Funcs, b.rewTypes...)
-	b.mod.Codes = append(b.mod.Codes, b.rewinders...)
-	b.mod.Funcs = append(b.mod.Funcs, b.typeIndex(wasm.FuncType{Results: t.Results}))
-	b.mod.Codes = append(b.mod.Codes, wasm.Code{Body: body(opX(wasm.OpCall, rewind), opX(wasm.OpGlobalGet, b.layout.state),
-		ifBlock(wasm.BlockType{}), opX(wasm.OpCall, b.unwound), op(wasm.OpEnd))})
+	typ := b.typeIndex(wasm.FuncType{Results: t.Results})
+	b.mod.Funcs = append(b.mod.Funcs, typ)
+	b.mod.Codes = append(b.mod.Codes, wasm.Code{Body: body(opX(wasm.OpCall, b.cold.next), wasm.Instr{Op: wasm.OpCallIndirect, X: typ, Y: b.cold.frames},
+		opX(wasm.OpGlobalGet, b.layout.state), ifBlock(wasm.BlockType{}), opX(wasm.OpCall, b.unwound), op(wasm.OpEnd))})
 	b.mod.Exports = []wasm.Export{{Name: ExportResume, Kind: wasm.ExternFunc, Index: b.nImports + uint32(len(b.mod.Funcs)-1)}}
 	b.mod.Tables = []wasm.TableType{{Elem: wasm.FuncRef, Limits: wasm.Limits{Min: uint64(len(entries))}}}
 	b.mod.Elems = []wasm.Elem{{Mode: wasm.Active, Table: b.cold.frames, Type: wasm.FuncRef,
