@@ -80,14 +80,20 @@ func (c *machineCache) clean() error {
 		}
 		errs = append(errs, c.remove(p))
 	}
+	return errors.Join(append(errs, c.trim(good))...)
+}
+
+// trim removes the oldest cold code of what is too much.
+func (c *machineCache) trim(files []machineFile) error {
 	// The largest is the hot code, which is needed whenever the program runs.
-	slices.SortFunc(good, func(a, b machineFile) int { return cmp.Compare(b.size, a.size) })
-	if len(good) > 0 {
-		good = good[1:]
+	slices.SortFunc(files, func(a, b machineFile) int { return cmp.Compare(b.size, a.size) })
+	if len(files) > 0 {
+		files = files[1:]
 	}
-	slices.SortFunc(good, func(a, b machineFile) int { return b.made.Compare(a.made) })
+	slices.SortFunc(files, func(a, b machineFile) int { return b.made.Compare(a.made) })
+	var errs []error
 	size := int64(0)
-	for i, f := range good {
+	for i, f := range files {
 		if size += f.size; i >= maxMachineFiles || size > maxMachineBytes {
 			errs = append(errs, c.remove(f.path))
 		}
@@ -95,7 +101,7 @@ func (c *machineCache) clean() error {
 	return errors.Join(errs...)
 }
 
-// machineFile is a file of machine code that has the right sum.
+// machineFile is a file of machine code.
 type machineFile struct {
 	path string
 	size int64 // in bytes
@@ -113,8 +119,9 @@ func (c *machineCache) remove(path string) error {
 	return errors.Join(errs...)
 }
 
-// seal writes the sums of the files that the engine has made since. A sum that is lost
-// or torn costs a compilation.
+// seal writes the sums of the files that the engine has made since, and removes what is too
+// much by now: a guest that runs for long is cut at ever more stacks. A sum that is lost or
+// torn costs a compilation.
 func (c *machineCache) seal() error {
 	if c == nil {
 		return nil
@@ -124,7 +131,11 @@ func (c *machineCache) seal() error {
 		return err
 	}
 	var errs []error
+	var files []machineFile
 	for _, p := range paths {
+		if st, err := os.Stat(p); err == nil {
+			files = append(files, machineFile{p, st.Size(), st.ModTime()})
+		}
 		if _, err := os.Stat(p + sumSuffix); err == nil {
 			continue
 		}
@@ -136,5 +147,5 @@ func (c *machineCache) seal() error {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.trim(files))...)
 }

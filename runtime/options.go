@@ -72,7 +72,7 @@ const (
 	// collectAfter is how many bytes may be allocated between two garbage collections.
 	collectAfter = 48 << 20
 	// collectEvery is after how many host calls that is looked at between cuts.
-	collectEvery = 1024
+	collectEvery = 64
 )
 
 func (o *Options) check() error {

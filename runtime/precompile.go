@@ -12,8 +12,9 @@ import (
 // processor that the guest does not.
 const precompileShare = 0.1
 
-// maxPrecompiled is how many stacks are remembered as done.
-const maxPrecompiled = 256
+// maxPrecompiled is how many stacks are remembered as done. It is less than what the cache
+// keeps, so that what counts as done is there.
+const maxPrecompiled = maxMachineFiles / 2
 
 // precompiler compiles, after a generation, the cold code that its restore will need,
 // into the compilation cache. That code depends only on where the guest's frames stand,

@@ -310,8 +310,11 @@ func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 	if err := p.inst.Restore(saved.image); err != nil {
 		return fmt.Errorf("%w: generation %d: %w", ErrBadState, g.Info().Number, err)
 	}
-	if err := p.inst.Prepare(saved.image); err != nil {
+	if _, _, err := p.program.Meta().CheckStack(saved.image.Root, saved.image.Frames); err != nil {
 		return fmt.Errorf("%w: generation %d: %w", ErrBadState, g.Info().Number, err)
+	}
+	if err := p.inst.Prepare(saved.image); err != nil {
+		return fmt.Errorf("generation %d: %w", g.Info().Number, err) // of compiling: no damage
 	}
 	p.sealCache()
 	host, warnings, err := wasi.Restore(saved.wasi, p.wasiConfig(), p.kernel)

@@ -81,12 +81,8 @@ func (c *coldCache) close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Prepare makes ready what Resume needs for an image. It fails when the image is not one of
-// a stack of the program.
+// Prepare makes ready what Resume needs for an image.
 func (in *Instance) Prepare(im *Image) error {
-	if _, _, err := in.program.meta.CheckStack(im.Root, im.Frames); err != nil {
-		return err
-	}
 	_, err := in.cold.get(in, im.Root, Points(im))
 	return err
 }

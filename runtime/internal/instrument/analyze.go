@@ -73,6 +73,7 @@ type node struct {
 type ctl struct {
 	op              wasm.Op
 	parent          int32
+	loop            int32 // outermost loop that it is or that is around it; -1 none
 	params, results []wasm.ValType
 	block           wasm.BlockType
 	base            int32          // height of the operand stack below the parameters
@@ -194,7 +195,7 @@ func (a *analyzer) read(fn *function) error {
 		}
 		switch in.Op {
 		case wasm.OpBlock, wasm.OpLoop, wasm.OpIf:
-			c := ctl{op: in.Op, parent: parent, block: in.Block, firstSite: int32(len(fn.sites)), elseSite: -1}
+			c := ctl{op: in.Op, parent: parent, loop: -1, block: in.Block, firstSite: int32(len(fn.sites)), elseSite: -1}
 			if c.params, c.results, err = a.src.BlockSig(in.Block); err != nil {
 				return err
 			}
@@ -208,6 +209,12 @@ func (a *analyzer) read(fn *function) error {
 			}
 			c.outer = append([]wasm.ValType(nil), stack[base:]...)
 			n.ctl = int32(len(fn.ctls))
+			if parent >= 0 {
+				c.loop = fn.ctls[parent].loop
+			}
+			if c.loop < 0 && in.Op == wasm.OpLoop {
+				c.loop = n.ctl
+			}
 			if in.Op == wasm.OpLoop && a.instrumented(fn.index) {
 				n.site = int32(len(fn.sites))
 				fn.sites = append(fn.sites, site{kind: siteLoop, offset: fn.code.Offset + n.pos, node: int32(len(fn.nodes)),
@@ -285,14 +292,9 @@ func (fn *function) changed(c *ctl, local uint32) bool {
 }
 
 // changedAround tells whether a loop that is the control instruction c or encloses it sets
-// a local.
+// a local. The outermost of these sets what the others do.
 func (fn *function) changedAround(c int32, local uint32) bool {
-	for ; c >= 0; c = fn.ctls[c].parent {
-		if fn.ctls[c].op == wasm.OpLoop && fn.changed(&fn.ctls[c], local) {
-			return true
-		}
-	}
-	return false
+	return c >= 0 && fn.ctls[c].loop >= 0 && fn.changed(&fn.ctls[fn.ctls[c].loop], local)
 }
 
 func (a *analyzer) instrumented(index uint32) bool {

@@ -129,13 +129,11 @@ func (e *emitter) sequence(ci, first, last int32) {
 	}
 	ordinals := e.resume.within(first, last)
 	var places []int32 // site of a direct call, or first site of a nested control instruction
-	var header int     // ordinal of the loop header itself
 	placeOf := []int{} // by ordinal in ordinals
 	for _, o := range ordinals {
 		s := &e.fn.sites[e.resume.points[o-1].site]
 		if s.kind == siteLoop && s.ctl == ci {
-			header = o
-			placeOf = append(placeOf, -1)
+			placeOf = append(placeOf, -1) // atHeader has cleared it
 			continue
 		}
 		place := e.resume.points[o-1].site
@@ -150,14 +148,6 @@ func (e *emitter) sequence(ci, first, last int32) {
 			places = append(places, place)
 		}
 		placeOf = append(placeOf, len(places)-1)
-	}
-	if header > 0 {
-		e.opX(wasm.OpLocalGet, e.resume.r)
-		e.i32Const(int32(header))
-		e.op(wasm.OpI32Eq)
-		e.block(wasm.OpIf, wasm.BlockType{})
-		e.clearOrdinal()
-		e.end()
 	}
 	if len(places) == 0 {
 		return
@@ -187,6 +177,20 @@ func (e *emitter) sequence(ci, first, last int32) {
 	}
 	e.buf = wasm.AppendUleb(e.buf, 0)
 	e.end()
+}
+
+// atHeader emits, in front of a loop, what happens when the place is its header: nothing but
+// entering it. It is not done inside, where every iteration would do it.
+func (e *emitter) atHeader(c *ctl) {
+	p := e.resume
+	for _, o := range p.ordinalsOf(c.firstSite) {
+		e.opX(wasm.OpLocalGet, p.r)
+		e.i32Const(int32(o))
+		e.op(wasm.OpI32Eq)
+		e.block(wasm.OpIf, wasm.BlockType{})
+		e.clearOrdinal()
+		e.end()
+	}
 }
 
 func (e *emitter) clearOrdinal() {

@@ -9,10 +9,21 @@ type layout struct {
 	funcs                      func(original uint32) uint32 // function indexes, to call
 	refs                       func(original uint32) uint32 // and to refer to
 	push1, push2, push4, push8 uint32
-	frame, yield               uint32
+	frame, yield, unwound      uint32
 	state, soft                uint32 // globals
 	dropFlag                   map[Helper]uint32
 	cold                       *coldLayout // nil for hot code
+}
+
+// importHost adds the nHostFuncs functions of the host that hot and cold code call.
+func (l *layout) importHost(add func(name string, t wasm.FuncType) uint32) {
+	l.push1 = add(HostPush1, wasm.FuncType{Params: i64s(1)})
+	l.push2 = add(HostPush2, wasm.FuncType{Params: i64s(2)})
+	l.push4 = add(HostPush4, wasm.FuncType{Params: i64s(4)})
+	l.push8 = add(HostPush8, wasm.FuncType{Params: i64s(8)})
+	l.frame = add(HostFrame, wasm.FuncType{Params: oneI32})
+	l.yield = add(HostYield, wasm.FuncType{Results: oneI32})
+	l.unwound = add(HostUnwound, wasm.FuncType{})
 }
 
 // emitter writes the code of one function.
@@ -408,6 +419,7 @@ func (e *emitter) enter(n *node) {
 		e.end() // the sequence jumps here
 		switch c.op {
 		case wasm.OpLoop:
+			e.atHeader(c)
 			e.unpop(int(c.base), c.params)
 		case wasm.OpIf:
 			e.condition(c)

@@ -72,7 +72,7 @@ func (b *hotBuilder) root(f uint32) {
 		ins = append(ins, get(uint32(i)))
 	}
 	ins = append(ins, opX(wasm.OpCall, b.layout.funcs(f)), opX(wasm.OpGlobalGet, b.layout.state),
-		ifBlock(wasm.BlockType{}), opX(wasm.OpCall, b.unwound()), op(wasm.OpEnd))
+		ifBlock(wasm.BlockType{}), opX(wasm.OpCall, b.layout.unwound), op(wasm.OpEnd))
 	index := b.add(*t, nil, body(ins...))
 	name := b.export("root"+strconv.Itoa(int(f)), wasm.ExternFunc, index)
 	b.meta.Roots = append(b.meta.Roots, Root{Func: f, Export: name})

@@ -131,13 +131,7 @@ func newHotBuilder(m *Meta, s *scan) *hotBuilder {
 		return nImports - 1
 	}
 	shift := nImports
-	b.layout.push1 = hostFunc(HostPush1, wasm.FuncType{Params: i64s(1)})
-	b.layout.push2 = hostFunc(HostPush2, wasm.FuncType{Params: i64s(2)})
-	b.layout.push4 = hostFunc(HostPush4, wasm.FuncType{Params: i64s(4)})
-	b.layout.push8 = hostFunc(HostPush8, wasm.FuncType{Params: i64s(8)})
-	b.layout.frame = hostFunc(HostFrame, wasm.FuncType{Params: []wasm.ValType{wasm.I32}})
-	b.layout.yield = hostFunc(HostYield, wasm.FuncType{Results: []wasm.ValType{wasm.I32}})
-	hostFunc(HostUnwound, wasm.FuncType{})
+	b.layout.importHost(hostFunc)
 	nImports = shift
 
 	b.layout.state = b.flag(ExportState)
@@ -165,8 +159,6 @@ func i64s(n int) []wasm.ValType {
 	}
 	return t
 }
-
-func (b *hotBuilder) unwound() uint32 { return b.layout.yield + 1 }
 
 func (b *hotBuilder) typeIndex(t wasm.FuncType) uint32 {
 	k := t.Key()

@@ -29,7 +29,6 @@ type resumeBuilder struct {
 	nImports  uint32
 	layout    layout
 	cold      coldLayout
-	unwound   uint32
 }
 
 func (b *resumeBuilder) typeIndex(t wasm.FuncType) uint32 {
@@ -63,13 +62,7 @@ func (b *resumeBuilder) imports() {
 		return b.nImports - 1
 	}
 	l, c := &b.layout, &b.cold
-	l.push1 = host(HostPush1, wasm.FuncType{Params: i64s(1)})
-	l.push2 = host(HostPush2, wasm.FuncType{Params: i64s(2)})
-	l.push4 = host(HostPush4, wasm.FuncType{Params: i64s(4)})
-	l.push8 = host(HostPush8, wasm.FuncType{Params: i64s(8)})
-	l.frame = host(HostFrame, wasm.FuncType{Params: oneI32})
-	l.yield = host(HostYield, wasm.FuncType{Results: oneI32})
-	b.unwound = host(HostUnwound, wasm.FuncType{})
+	l.importHost(host)
 	c.pop = host(HostPop, wasm.FuncType{Results: []wasm.ValType{wasm.I64}})
 	c.next = host(HostNext, wasm.FuncType{Results: oneI32})
 
@@ -182,7 +175,7 @@ func (b *resumeBuilder) build(root uint32, points []Point) ([]byte, error) {
 	typ := b.typeIndex(wasm.FuncType{Results: t.Results})
 	b.mod.Funcs = append(b.mod.Funcs, typ)
 	b.mod.Codes = append(b.mod.Codes, wasm.Code{Body: body(opX(wasm.OpCall, b.cold.next), wasm.Instr{Op: wasm.OpCallIndirect, X: typ, Y: b.cold.frames},
-		opX(wasm.OpGlobalGet, b.layout.state), ifBlock(wasm.BlockType{}), opX(wasm.OpCall, b.unwound), op(wasm.OpEnd))})
+		opX(wasm.OpGlobalGet, b.layout.state), ifBlock(wasm.BlockType{}), opX(wasm.OpCall, b.layout.unwound), op(wasm.OpEnd))})
 	b.mod.Exports = []wasm.Export{{Name: ExportResume, Kind: wasm.ExternFunc, Index: b.nImports + uint32(len(b.mod.Funcs)-1)}}
 	b.mod.Tables = []wasm.TableType{{Elem: wasm.FuncRef, Limits: wasm.Limits{Min: uint64(len(entries))}}}
 	b.mod.Elems = []wasm.Elem{{Mode: wasm.Active, Table: b.cold.frames, Type: wasm.FuncRef,
