@@ -28,7 +28,7 @@ func encodeArchive(own uint64, head archiveHead, m *pageMap, changes []change, c
 	}
 	emit := func(c change, end uint64) change { // up to page end; returns what is left
 		n := min(c.count, end-c.first)
-		w.addRun(c.first, n, c.link)
+		w.addRun(c.first, n, c.link, c.keep, m.refs)
 		return c.tail(c.first + n)
 	}
 	for len(changes) > 0 && changes[0].first < cursor {
@@ -38,11 +38,12 @@ func encodeArchive(own uint64, head archiveHead, m *pageMap, changes []change, c
 		}
 		changes = changes[1:]
 	}
+	var further []backlink
 	page, limit := cursor, w.size()+budget.bytes
 	for page < head.Pages && w.size() < limit {
 		if len(changes) > 0 && changes[0].first == page {
 			if changes[0].link != 0 { // a zero page is one that a complete stretch does not mention
-				w.addRun(page, changes[0].count, changes[0].link)
+				w.addRun(page, changes[0].count, changes[0].link, changes[0].keep, m.refs)
 			}
 			page = changes[0].end()
 			changes = changes[1:]
@@ -61,7 +62,8 @@ func encodeArchive(own uint64, head archiveHead, m *pageMap, changes []change, c
 		}
 		n := m.runAt(page, min(end, page+budget.pages))
 		if link := m.links[page]; link != 0 {
-			w.add(page, n, link, m.extra[page], m.refs)
+			further = m.further(page, further[:0])
+			w.add(page, n, link, further, m.refs)
 		}
 		budget.pages -= n
 		page += n
@@ -108,13 +110,26 @@ func (w *archiveWriter) size() uint64 {
 }
 
 // addRun adds a run of changed pages.
-func (w *archiveWriter) addRun(first, count uint64, link backlink) {
+func (w *archiveWriter) addRun(first, count uint64, link backlink, keep []backlink, refs map[uint64]*mapRef) {
 	w.flush()
 	w.first, w.n, w.links = first, count, w.links[:0]
 	if link != 0 {
-		w.links = append(w.links, link)
+		w.links = append(append(w.links, link), keep...)
+		w.know(refs)
 	}
 	w.flush()
+}
+
+// know gives each generation that the run points to its index.
+func (w *archiveWriter) know(refs map[uint64]*mapRef) {
+	for _, l := range w.links {
+		number := l.generation()
+		if _, ok := w.known[number]; !ok {
+			w.refs = append(w.refs, archiveRef{number, refs[number].tag})
+			w.known[number] = uint64(len(w.refs))
+			w.next = append(w.next, 0)
+		}
+	}
 }
 
 // add adds n pages of the base.
@@ -126,14 +141,7 @@ func (w *archiveWriter) add(page, n uint64, link backlink, extra []backlink, ref
 	w.flush()
 	w.first, w.n = page, n
 	w.links = append(append(w.links[:0], link), extra...)
-	for _, l := range w.links {
-		number := l.generation()
-		if _, ok := w.known[number]; !ok {
-			w.refs = append(w.refs, archiveRef{number, refs[number].tag})
-			w.known[number] = uint64(len(w.refs))
-			w.next = append(w.next, 0)
-		}
-	}
+	w.know(refs)
 }
 
 func (w *archiveWriter) follows(link backlink, extra []backlink) bool {

@@ -17,7 +17,7 @@ import (
 // context ends the commit early.
 func (w *Session) Commit(ctx context.Context) (Info, error) {
 	if w.over {
-		return Info{}, fmt.Errorf("commit: the session is over: %w", ErrState)
+		return Info{}, w.overError("commit")
 	}
 	info, head, err := w.commit(ctx)
 	w.end(head)
@@ -37,6 +37,17 @@ func (w *Session) commit(ctx context.Context) (Info, *baseline, error) {
 	if err := ctx.Err(); err != nil {
 		return Info{}, nil, context.Cause(ctx)
 	}
+	if err := s.makeRoom(ctx, w.base.number); err != nil {
+		return Info{}, nil, err
+	}
+	w.cursor = w.base.copyCursor
+	if !w.repair {
+		w.requests = w.due(runs)
+	}
+	runs, copied, err := w.withCopies(ctx, runs, w.requests)
+	if err != nil {
+		return Info{}, nil, fmt.Errorf("read pages that are due for a copy: %w", err)
+	}
 	path := filepath.Join(s.dir, fileName(w.number))
 	tempPath := path + durable.TempSuffix
 	// An earlier attempt that could not clear up after itself.
@@ -47,7 +58,7 @@ func (w *Session) commit(ctx context.Context) (Info, *baseline, error) {
 	if err != nil {
 		return Info{}, nil, fmt.Errorf("create temporary file: %w", err)
 	}
-	built, err := w.write(ctx, f, runs, start)
+	built, err := w.write(ctx, f, runs, copied, start)
 	if err != nil {
 		return Info{}, nil, errors.Join(err, durable.Discard(s.fsys, f, tempPath))
 	}
@@ -63,9 +74,10 @@ func (w *Session) commit(ctx context.Context) (Info, *baseline, error) {
 	head := w.base // nobody else uses it: it is brought to the new generation in place
 	head.pages.apply(w.number, built.root.tag(), w.pages, built.changes)
 	head.previous, head.prevRoot = built.archive.Previous, built.archive.PreviousRoot
-	head.number, head.root, head.inChain = w.number, built.root, built.inChain
-	head.cursor, head.sections = built.archive.CompleteEnd, built.sections
+	head.number, head.line, head.root, head.inChain = w.number, w.line, built.root, built.inChain
+	head.cursor, head.copyCursor, head.sections = built.archive.CompleteEnd, w.cursor, built.sections
 	head.sync = time.Since(syncStart)
+	s.published(w.number, w.line)
 	info := built.info.info(w.number, built.baseNumber)
 	info.Sync = head.sync
 	return info, head, nil
@@ -83,17 +95,13 @@ type built struct {
 }
 
 // write writes the whole file.
-func (w *Session) write(ctx context.Context, f durable.File, runs []run, start time.Time) (*built, error) {
+func (w *Session) write(ctx context.Context, f durable.File, runs []run, copied uint64, start time.Time) (*built, error) {
 	stored, changes, put := w.split(runs)
 	b := &built{baseNumber: w.base.number, changes: changes}
 	foot := footer{Magic: footerMagic, Generation: w.number}
 	out := &output{file: f}
 
-	head := appendFixed(nil, header{
-		Magic: headerMagic, Version: formatVersion, HeaderSize: headerSize, Generation: w.number, Base: w.base.number,
-		PageSize: PageSize, PagesPerBlock: pagesPerBlock,
-	})
-	sealCRC(head)
+	head := w.store.fileHead(w.number, w.base.number, w.line)
 	if err := out.write(head); err != nil {
 		return nil, err
 	}
@@ -113,43 +121,72 @@ func (w *Session) write(ctx context.Context, f durable.File, runs []run, start t
 	for _, r := range stored {
 		storedPages += r.end() - r.first
 	}
-	metadata := appendBlockTable(nil, entries)
-	foot.BlockTableSize = uint64(len(metadata))
-	foot.BlockTableCRC = crc32.Checksum(metadata, castagnoli)
-	part := func(encoded []byte) (uint64, uint32) {
-		metadata = append(metadata, encoded...)
-		return uint64(len(encoded)), crc32.Checksum(encoded, castagnoli)
-	}
-	archive := w.encodeArchive(b, storedPages)
-	foot.ArchiveSize, foot.ArchiveCRC = part(archive)
-	foot.SectionTableSize, foot.SectionTableCRC = part(appendSectionTable(nil, b.sections))
+	m := metadataWriter{}
+	foot.BlockTableSize, foot.BlockTableCRC = m.part(appendBlockTable(nil, entries))
+	foot.ArchiveSize, foot.ArchiveCRC = m.part(w.encodeArchive(b, storedPages))
+	foot.SectionTableSize, foot.SectionTableCRC = m.part(appendSectionTable(nil, b.sections))
 
-	fileSize := uint64(out.offset) + uint64(len(metadata)) + infoSize + footerSize
 	zeroPages := w.zeroPages(changes)
 	b.info = infoRecord{
-		Version: infoVersion, Time: w.store.now().UnixNano(),
+		Version: infoVersion, Time: w.commitTime().UnixNano(),
 		Pages: w.pages, PagesPut: put, PagesNew: storedPages, PagesZero: zeroPages,
-		PagesLinked: w.pages - storedPages - zeroPages,
-		BytesRaw:    storedPages*PageSize + rawSections, BytesStored: fileSize,
+		PagesLinked: w.pages - storedPages - zeroPages, PagesCopied: copied,
+		BytesRaw: storedPages*PageSize + rawSections, BytesStored: uint64(out.offset) + uint64(len(m.bytes)) + infoSize + footerSize,
 		Pause: int64(w.pause), Encode: int64(time.Since(start)),
 		PreviousSync: int64(w.base.sync), PreviousSyncOf: w.base.number,
 	}
-	foot.InfoSize, foot.InfoCRC = part(appendFixed(nil, b.info))
+	foot.InfoSize, foot.InfoCRC = m.part(appendFixed(nil, b.info))
+	foot.FileSize = b.info.BytesStored
+	b.root = m.seal(w.store.key, head, foot)
+	return b, out.write(m.bytes)
+}
 
-	foot.FileSize = fileSize
-	encodedFooter := appendFixed(nil, foot)
-	metadata = append(metadata, encodedFooter[:rootOffset]...)
-	b.root = rootHash(head, metadata)
-	metadata = append(append(metadata, b.root[:]...), 0, 0, 0, 0)
-	sealCRC(metadata[len(metadata)-footerSize:])
-	return b, out.write(metadata)
+func (w *Session) commitTime() time.Time {
+	if w.time.IsZero() {
+		return w.store.now()
+	}
+	return w.time
+}
+
+// fileHead returns the header of a file.
+func (s *Store) fileHead(number, base, line uint64) []byte {
+	h := header{
+		Magic: headerMagic, Version: formatVersion, HeaderSize: headerSize, Generation: number, Base: base,
+		PageSize: PageSize, PagesPerBlock: pagesPerBlock, Line: line,
+	}
+	if s.key != nil {
+		h.Flags = headerKeyed
+	}
+	b := appendFixed(nil, h)
+	sealCRC(b)
+	return b
+}
+
+// metadataWriter puts together what comes after blocks and sections.
+type metadataWriter struct{ bytes []byte }
+
+// part adds a part and returns its size and CRC.
+func (m *metadataWriter) part(encoded []byte) (uint64, uint32) {
+	m.bytes = append(m.bytes, encoded...)
+	return uint64(len(encoded)), crc32.Checksum(encoded, castagnoli)
+}
+
+// seal adds the footer and returns the root hash.
+func (m *metadataWriter) seal(key, head []byte, foot footer) hash256 {
+	m.bytes = append(m.bytes, appendFixed(nil, foot)[:rootOffset]...)
+	root := rootHash(key, head, m.bytes)
+	m.bytes = append(append(m.bytes, root[:]...), 0, 0, 0, 0)
+	sealCRC(m.bytes[len(m.bytes)-footerSize:])
+	return root
 }
 
 // encodeArchive encodes the archive part and notes in b what later sessions need of it.
 func (w *Session) encodeArchive(b *built, storedPages uint64) []byte {
 	base := w.base
 	head := archiveHead{Pages: w.pages}
-	head.Previous, head.PreviousRoot = base.chainEnd()
+	if base.pages.zero < uint64(len(base.pages.links)) { // else a reader needs nothing older, and nothing is to be kept for it
+		head.Previous, head.PreviousRoot = base.chainEnd()
+	}
 	resized := w.pages != uint64(len(base.pages.links))
 	if resized {
 		head.Flags |= archiveResized

@@ -103,7 +103,7 @@ func TestChainStaysShort(t *testing.T) {
 	number, length := uint64(generations+1), 0
 	loader := newMapLoader(pages)
 	for {
-		f, err := loadGenFile(fsys, "/s", number, false)
+		f, err := s.loadGenFile(number, false)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -223,7 +223,7 @@ func TestFallsBackToAnotherCopy(t *testing.T) {
 	m.refs[1] = g.pages.refs[1]
 	for page, l := range g.pages.links {
 		if l != 0 {
-			m.extra[uint64(page)] = []backlink{l}
+			m.setFurther(uint64(page), []backlink{l})
 		}
 	}
 	w.SetPages(7) // so that it says anything

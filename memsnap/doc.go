@@ -13,6 +13,10 @@
 // committed costs what changed, not what there is. OpenNewest and OpenGeneration open a generation for reading; Restore
 // fills a memory from it. There is nothing to close but generations, and they hold no descriptors.
 //
+// Purge removes generations and gives back what no other one needs, PurgeExpired those that the Policy lets go, Sweep what an
+// interrupted purge left. Pin keeps a generation. Repair gives pages a good second copy again, Rollback makes an old
+// generation the newest, Export and Import move one between stores, Diff compares two.
+//
 // # Trust
 //
 // Every byte that is read is checked against a CRC-32C before it is used, and files against each other by SHA-256.
@@ -23,7 +27,8 @@
 // # Concurrency
 //
 // The methods of Store and of Generation may be called concurrently; a Session belongs to one goroutine, and there is
-// one at a time. Commit, Restore and Verify start goroutines and return when these have ended; nothing else does. There
+// one at a time: Purge, PurgeExpired, Sweep, Pin, Unpin, Repair, Rollback, Import and ImportArchive take its place while they
+// run. Commit, Restore and Verify start goroutines and return when these have ended; nothing else does. There
 // are two locks, Store.mu and Generation.mu; neither is held while the other is taken, nor over any file operation.
 //
 // Only one Store may write to a directory. The caller holds the lock that makes sure of it.

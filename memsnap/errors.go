@@ -22,8 +22,24 @@ var (
 	ErrNotFound = errors.New("memsnap: not found")
 	// ErrBusy says that the store already has a session under way.
 	ErrBusy = errors.New("memsnap: a session is under way")
-	// ErrState says that a call came in the wrong order: a put after Commit or Abort, a read after Close.
+	// ErrState says that a call came in the wrong order: a put after Commit or Abort, a read after Close. Its type is
+	// *StateError.
 	ErrState = errors.New("memsnap: wrong order of calls")
+	// ErrNoGeneration says that the store has no generation at all, and ErrNoSection that a generation has no section of
+	// that name. Both match ErrNotFound too.
+	ErrNoGeneration = fmt.Errorf("%w: no generation", ErrNotFound)
+	ErrNoSection    = fmt.Errorf("%w: no such section", ErrNotFound)
+	// ErrDenied says that a generation may not be purged, or replaced by a copy. Its type is *DeniedError, which says why.
+	ErrDenied = errors.New("memsnap: purge denied")
+	// ErrLowSpace says that less storage is free than the policy wants and that nothing may be purged: the caller goes
+	// on and tries again later. Its type is *LowSpaceError.
+	ErrLowSpace = errors.New("memsnap: low disk space")
+	// ErrIntegrity says that the newest generation is damaged and that the policy forbids to go back to an older one. Its
+	// type is *IntegrityError. It matches ErrCorrupt too.
+	ErrIntegrity = errors.New("memsnap: damaged, and the policy forbids to go back")
+	// ErrKey says that a file is not authentic: it has another key, none though the store has one, or was tampered
+	// with. Its type is *KeyError. It is not damage: nothing is taken in its place.
+	ErrKey = errors.New("memsnap: not authentic")
 	// ErrRange says that an argument is out of its range: a page beyond the memory, data that is not whole pages, a
 	// name that is too long.
 	ErrRange = errors.New("memsnap: out of range")
@@ -59,6 +75,82 @@ func (e *VersionError) Error() string {
 
 // Is makes errors.Is(err, ErrVersion) hold.
 func (e *VersionError) Is(target error) bool { return target == ErrVersion }
+
+// StateError names a call that came in the wrong order. It matches ErrState.
+type StateError struct {
+	Op    string // what was called
+	What  string // on what
+	State string // that does not allow it
+}
+
+func (e *StateError) Error() string {
+	return fmt.Sprintf("memsnap: wrong order of calls: %s: %s is %s", e.Op, e.What, e.State)
+}
+
+// Is makes errors.Is(err, ErrState) hold.
+func (e *StateError) Is(target error) bool { return target == ErrState }
+
+// Denial is the reason why a generation may not be purged or replaced.
+type Denial string
+
+// The reasons.
+const (
+	DeniedPinned Denial = "it is pinned"
+	DeniedNewest Denial = "it is the newest good one"
+	DeniedMin    Denial = "fewer good ones would be left than min_snapshots"
+	DeniedOther  Denial = "it is well, and another one than the copy"
+)
+
+// DeniedError says why a generation may not be purged or replaced. It matches ErrDenied.
+type DeniedError struct {
+	Number uint64
+	Why    Denial
+}
+
+func (e *DeniedError) Error() string {
+	return fmt.Sprintf("memsnap: generation %d may not be purged or replaced: %s", e.Number, e.Why)
+}
+
+// Is makes errors.Is(err, ErrDenied) hold.
+func (e *DeniedError) Is(target error) bool { return target == ErrDenied }
+
+// LowSpaceError says how much storage is free and how much should be, in bytes. It matches ErrLowSpace.
+type LowSpaceError struct{ Free, Want uint64 }
+
+func (e *LowSpaceError) Error() string {
+	return fmt.Sprintf("memsnap: low disk space: %d bytes are free, %d have to be, and nothing may be purged", e.Free, e.Want)
+}
+
+// Is makes errors.Is(err, ErrLowSpace) hold.
+func (e *LowSpaceError) Is(target error) bool { return target == ErrLowSpace }
+
+// IntegrityError names the generation that is damaged while the policy forbids to go back. It matches ErrIntegrity, and
+// by its cause ErrCorrupt.
+type IntegrityError struct {
+	Number uint64
+	Err    error
+}
+
+func (e *IntegrityError) Error() string {
+	return fmt.Sprintf("memsnap: generation %d is damaged, and the policy forbids to go back: %v", e.Number, e.Err)
+}
+
+// Is makes errors.Is(err, ErrIntegrity) hold.
+func (e *IntegrityError) Is(target error) bool { return target == ErrIntegrity }
+
+// Unwrap returns the damage.
+func (e *IntegrityError) Unwrap() error { return e.Err }
+
+// KeyError names a file that is not authentic. It matches ErrKey.
+type KeyError struct {
+	Path string
+	What string
+}
+
+func (e *KeyError) Error() string { return fmt.Sprintf("%s: not authentic: %s", e.Path, e.What) }
+
+// Is makes errors.Is(err, ErrKey) hold.
+func (e *KeyError) Is(target error) bool { return target == ErrKey }
 
 // readError turns an error of a read into one that says what was read. A file that ends too early is damage; so is
 // one that is missing though a generation leans on it, which the caller says with needed.

@@ -1,7 +1,9 @@
 package memsnap_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -112,4 +114,121 @@ func ExampleStore_OpenNewestBelow() {
 	// Output:
 	// generation 2: well: false
 	// generation 1: well: true
+}
+
+// A store keeps what its policy says; what was pinned stays beyond that.
+func ExampleStore_PurgeExpired() {
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	store, err := memsnap.Open(dir, memsnap.Options{Policy: memsnap.Policy{MaxSnapshots: 3, MinSnapshots: 1}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx := context.Background()
+	for base := range uint64(6) {
+		save(ctx, store, base, []byte(fmt.Sprintf("%-4096d", base)), base%4)
+		if base == 0 {
+			if err := store.Pin(1, "the first one"); err != nil {
+				log.Fatal(err)
+			}
+		}
+	}
+	report, err := store.PurgeExpired(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("purged", report.Purged)
+	list, err := store.Generations()
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, info := range list {
+		fmt.Println(info.Number, info.Pinned)
+	}
+	_, err = store.Purge(ctx, 6)
+	fmt.Println(errors.Is(err, memsnap.ErrDenied))
+	// Output:
+	// purged [2 3 4]
+	// 1 true
+	// 5 false
+	// 6 false
+	// true
+}
+
+// A generation moves to another store through any pipe.
+func ExampleGeneration_Export() {
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	here, err := memsnap.Open(dir+"/here", memsnap.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	there, err := memsnap.Open(dir+"/there", memsnap.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx := context.Background()
+	first := save(ctx, here, 0, make([]byte, memsnap.PageSize), 0)
+	save(ctx, here, first.Number, []byte(fmt.Sprintf("%-4096s", "hello")), 3)
+
+	generation, _, err := here.OpenNewest(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer generation.Close()
+	var file bytes.Buffer
+	if err := generation.Export(ctx, &file); err != nil {
+		log.Fatal(err)
+	}
+	info, err := there.Import(ctx, &file)
+	if err != nil {
+		log.Fatal(err)
+	}
+	moved, err := there.OpenGeneration(ctx, info.Number)
+	if err != nil {
+		log.Fatal(err)
+	}
+	page := make([]byte, memsnap.PageSize)
+	if err := moved.ReadPage(3, page); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("generation %d: %q\n", info.Number, page[:5])
+	// Output:
+	// generation 1: "hello"
+}
+
+// An older generation is made the newest again, and compared with what it replaces.
+func ExampleStore_Rollback() {
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	store, err := memsnap.Open(dir, memsnap.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx := context.Background()
+	save(ctx, store, 0, []byte(fmt.Sprintf("%-4096s", "good")), 1)
+	save(ctx, store, 1, []byte(fmt.Sprintf("%-4096s", "a mistake")), 1)
+	info, err := store.Rollback(ctx, 1)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, before := range []uint64{1, 2} {
+		d, err := store.Diff(ctx, before, info.Number)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("generation %d to %d: %d pages differ\n", before, info.Number, d.Pages())
+	}
+	// Output:
+	// generation 1 to 3: 0 pages differ
+	// generation 2 to 3: 1 pages differ
 }

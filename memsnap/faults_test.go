@@ -113,7 +113,8 @@ func TestACommitThatFailsAtAnyCallLeavesTheStoreAsItWas(t *testing.T) {
 			if err == nil {
 				want = append(want, 4)
 			}
-			numbers, listErr := s.numbers()
+			files, listErr := s.files()
+			numbers := files.live
 			if listErr != nil || !slices.Equal(numbers, want) {
 				t.Fatalf("call %d, commit %v: generations %v, %v", i, err, numbers, listErr)
 			}

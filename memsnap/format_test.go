@@ -88,7 +88,7 @@ func TestFormatDocumentAgreesWithTheCodec(t *testing.T) {
 	}
 	want := map[string]uint32{
 		"file": formatVersion, "block table": blockTableVersion, "archive part": archiveVersion,
-		"section table": sectionTableVersion, "info": infoVersion,
+		"section table": sectionTableVersion, "info": infoVersion, "pin": pinVersion,
 	}
 	if !reflect.DeepEqual(versions, want) {
 		t.Errorf("register of versions %v, codec %v", versions, want)

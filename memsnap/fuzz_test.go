@@ -32,7 +32,7 @@ func split(b []byte) fileParts {
 func (p fileParts) join(number, base uint64) []byte {
 	b := appendFixed(nil, header{
 		Magic: headerMagic, Version: formatVersion, HeaderSize: headerSize, Generation: number, Base: base,
-		PageSize: PageSize, PagesPerBlock: pagesPerBlock,
+		PageSize: PageSize, PagesPerBlock: pagesPerBlock, Line: 1,
 	})
 	sealCRC(b)
 	sum := func(part []byte) (uint64, uint32) { return uint64(len(part)), crc32.Checksum(part, castagnoli) }
@@ -47,7 +47,7 @@ func (p fileParts) join(number, base uint64) []byte {
 	f.FileSize = uint64(len(b) + footerSize)
 	b = appendFixed(b, f)
 	at := len(b) - footerSize + rootOffset
-	root := rootHash(b[:headerSize], b[f.blockTableAt():at])
+	root := rootHash(nil, b[:headerSize], b[f.blockTableAt():at])
 	copy(b[at:], root[:])
 	sealCRC(b[len(b)-footerSize:])
 	return b
@@ -249,7 +249,7 @@ func randomMap(r *rand.Rand, pages int) (*pageMap, []change) {
 				m.set(uint64(page), makeBacklink(n, next[n]))
 				next[n] += 1 + r.Uint64N(2)
 				if other := n%8 + 1; several {
-					m.extra[uint64(page)] = []backlink{makeBacklink(other, r.Uint64N(1000))}
+					m.setFurther(uint64(page), []backlink{makeBacklink(other, r.Uint64N(1000))})
 					m.refs[other].links++
 				}
 			}

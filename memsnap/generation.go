@@ -2,6 +2,7 @@ package memsnap
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"sync"
 )
@@ -11,11 +12,36 @@ type Generation struct {
 	store *Store
 	file  *genFile
 	files map[uint64]*genFile // all that it needs, its own included
+	lost  map[uint64]error    // files that it could do without, since all pages there have other copies, and their damage
 	pages *pageMap
 
 	mu     sync.Mutex
 	closed bool
 	recent recentBlock
+	bad    []error // copies that were passed over
+}
+
+// maxBad bounds how many bad copies are remembered: one damaged file may hold a million.
+const maxBad = 100
+
+// Bad returns the damage that was found since the generation was opened and did no harm because there was another copy:
+// one error for each file that is lost and for each bad copy, at most 100. It is empty as long as all is well.
+func (g *Generation) Bad() []error {
+	var list []error
+	for _, err := range g.lost {
+		list = append(list, err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return append(list, g.bad...)
+}
+
+func (g *Generation) passedOver(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.bad) < maxBad {
+		g.bad = append(g.bad, err)
+	}
 }
 
 // recentBlock keeps the block that was read last, for pages that are read one after the other.
@@ -47,7 +73,7 @@ func (g *Generation) Section(name string) ([]byte, error) {
 	}
 	s, ok := g.file.sections.find(name)
 	if !ok {
-		return nil, fmt.Errorf("section %q of generation %d: %w", name, g.file.number, ErrNotFound)
+		return nil, fmt.Errorf("section %q of generation %d: %w", name, g.file.number, ErrNoSection)
 	}
 	data, err := g.readSection(&s)
 	if err != nil {
@@ -58,7 +84,7 @@ func (g *Generation) Section(name string) ([]byte, error) {
 
 func (g *Generation) readSection(s *section) ([]byte, error) {
 	path := g.files[s.Generation].path
-	f, err := g.store.fsys.Open(path)
+	f, err := g.store.open(s.Generation)
 	if err != nil {
 		return nil, readError(path, -1, "file", true, err)
 	}
@@ -96,6 +122,9 @@ func (g *Generation) ReadPage(index uint64, dst []byte) error {
 	if !done {
 		return fmt.Errorf("read page %d of generation %d: %w", index, g.file.number, first)
 	}
+	if first != nil {
+		g.passedOver(fmt.Errorf("page %d: %w", index, first))
+	}
 	return nil
 }
 
@@ -107,7 +136,7 @@ func (g *Generation) readLink(l backlink, dst []byte) error {
 	recent := g.recent
 	g.mu.Unlock()
 	if recent.file != file || recent.index != block {
-		f, err := g.store.fsys.Open(file.path)
+		f, err := g.store.open(file.number)
 		if err != nil {
 			return readError(file.path, -1, "file", true, err)
 		}
@@ -118,6 +147,9 @@ func (g *Generation) readLink(l backlink, dst []byte) error {
 			return readError(file.path, at, "block", true, err)
 		}
 		e := &file.blocks.entries[block]
+		if g.store.key != nil && sha256.Sum256(stored) != e.SHA256 {
+			return g.store.forged(file, block, stored)
+		}
 		recent = recentBlock{file, block, make([]byte, int(e.Pages)*PageSize)}
 		if err := decodeBlock(recent.data, stored, e); err != nil {
 			return &CorruptError{file.path, at, "block: " + err.Error()}
@@ -143,7 +175,7 @@ func (g *Generation) usable() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
-		return fmt.Errorf("generation %d is closed: %w", g.file.number, ErrState)
+		return &StateError{Op: "read", What: fmt.Sprintf("generation %d", g.file.number), State: "closed"}
 	}
 	return nil
 }
@@ -158,7 +190,7 @@ func (g *Generation) Restore(ctx context.Context, dst []byte) error {
 	if uint64(len(dst)) != g.Pages()*PageSize {
 		return fmt.Errorf("restore %d pages into %d bytes: %w", g.Pages(), len(dst), ErrRange)
 	}
-	if err := g.readAll(ctx, dst, false); err != nil {
+	if err := g.readAll(ctx, dst, 0, g.Pages(), false); err != nil {
 		return fmt.Errorf("restore generation %d: %w", g.file.number, err)
 	}
 	return nil
@@ -170,7 +202,7 @@ func (g *Generation) Verify(ctx context.Context) error {
 	if err := g.usable(); err != nil {
 		return err
 	}
-	if err := g.verify(ctx); err != nil {
+	if err := g.store.unlessPurged(g.file.number, g.verify(ctx)); err != nil {
 		return fmt.Errorf("verify generation %d: %w", g.file.number, err)
 	}
 	return nil

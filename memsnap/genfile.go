@@ -1,6 +1,7 @@
 package memsnap
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -87,15 +88,31 @@ func (e *fileEnds) part(path, name string, offset int64, size uint64, crc uint32
 }
 
 // loadGenFile reads the metadata of a generation's file and checks all of it, up to the root hash.
-func loadGenFile(fsys durable.FS, dir string, number uint64, needed bool) (*genFile, error) {
-	path := filepath.Join(dir, fileName(number))
-	f, err := fsys.Open(path)
+//
+// needed says that a newer generation leans on it: then it may be what is left of a purged one.
+func (s *Store) loadGenFile(number uint64, needed bool) (*genFile, error) {
+	path := filepath.Join(s.dir, fileName(number))
+	var f durable.File
+	var err error
+	if needed {
+		f, err = s.open(number)
+	} else {
+		f, err = s.fsys.Open(path)
+	}
 	if err != nil {
 		return nil, readError(path, -1, "file", needed, err)
 	}
 	defer f.Close() // read only
+	return s.readGenFile(f, path, number, needed)
+}
+
+// readGenFile is loadGenFile with an open file.
+func (s *Store) readGenFile(f durable.File, path string, number uint64, needed bool) (*genFile, error) {
 	e, err := readEnds(f, path, number, needed)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.checkKeyed(path, &e.header); err != nil {
 		return nil, err
 	}
 	foot := &e.footer
@@ -123,7 +140,10 @@ func loadGenFile(fsys durable.FS, dir string, number uint64, needed bool) (*genF
 		return nil, err
 	}
 	metadata := e.tail[foot.blockTableAt()-e.tailAt:]
-	if rootHash(e.head[:], metadata[:len(metadata)-footerSize+rootOffset]) != foot.Root {
+	if root := rootHash(s.key, e.head[:], metadata[:len(metadata)-footerSize+rootOffset]); !hmac.Equal(root[:], foot.Root[:]) {
+		if s.key != nil {
+			return nil, &KeyError{path, "its root hash was made with another key, or it was tampered with"}
+		}
 		return nil, &CorruptError{path, foot.footerAt() + rootOffset, "footer: the root hash does not match"}
 	}
 	g := &genFile{path: path, number: number, header: e.header, footer: e.footer}
@@ -142,11 +162,27 @@ func loadGenFile(fsys durable.FS, dir string, number uint64, needed bool) (*genF
 
 // rootHash is the strong hash over a whole generation: over its header and its metadata up to the hash itself. The
 // metadata holds the SHA-256 of each block and of each section.
-func rootHash(head, metadata []byte) hash256 {
+//
+// With a key it is an HMAC of them.
+func rootHash(key, head, metadata []byte) hash256 {
 	h := sha256.New()
+	if key != nil {
+		h = hmac.New(sha256.New, key)
+	}
 	h.Write(head)
 	h.Write(metadata)
 	return hash256(h.Sum(nil))
+}
+
+// checkKeyed wants a keyed file where the store has a key, and only there.
+func (s *Store) checkKeyed(path string, h *header) error {
+	switch keyed := h.Flags&headerKeyed != 0; {
+	case keyed && s.key == nil:
+		return &KeyError{path, "it was written with a key, and the store has none"}
+	case !keyed && s.key != nil:
+		return &KeyError{path, "it was written without a key"}
+	}
+	return nil
 }
 
 // readInfo reads only what a listing shows.

@@ -2,7 +2,7 @@ package memsnap
 
 import "time"
 
-// Info describes one generation. All but Err and Sync is stored within the generation.
+// Info describes one generation. All but Err, Pinned and Sync is stored within the generation.
 type Info struct {
 	Number uint64    // of this generation; 1, 2, 3 …
 	Base   uint64    // the generation that the session was based on; 0 if none
@@ -13,7 +13,7 @@ type Info struct {
 	PagesNew    uint64 // pages whose bytes are stored in this generation's file
 	PagesLinked uint64 // pages whose bytes are in files of older generations
 	PagesZero   uint64 // pages that are all zero and stored nowhere
-	PagesCopied uint64 // of PagesNew, those stored only to have another copy
+	PagesCopied uint64 // of PagesNew, those that did not change but were stored again, for another copy or to give up an old file
 
 	BytesRaw    uint64 // new pages and new sections before compression
 	BytesStored uint64 // length of this generation's file
@@ -22,8 +22,13 @@ type Info struct {
 	Encode time.Duration // compressing, checksumming and writing
 	Sync   time.Duration // making it durable. The next generation carries it, so it is 0 for the newest when it is listed
 
+	Pinned bool // by Pin, and so not purged
+
 	Err error // why the generation is damaged or cannot be read; then only Number is certain. Nil if it is well
 }
+
+// Total is all the time that the generation took: pause, encode and sync.
+func (i Info) Total() time.Duration { return i.Pause + i.Encode + i.Sync }
 
 // Skipped is a generation that was passed over, and why.
 type Skipped struct {

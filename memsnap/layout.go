@@ -71,7 +71,8 @@ type header struct {
 	Flags         uint32
 	PageSize      uint32
 	PagesPerBlock uint32
-	Reserved      [16]byte
+	Line          uint64
+	Reserved      [8]byte
 	CRC           uint32
 }
 
@@ -126,6 +127,9 @@ type archiveHead struct {
 	Runs          uint32
 	Flags         uint32
 }
+
+// headerKeyed is the flag of a file whose root hash is an HMAC.
+const headerKeyed = 1
 
 // archiveResized is the flag of an archive whose generation has another size than its base.
 const archiveResized = 1
@@ -215,12 +219,14 @@ func decodeHeader(path string, b []byte, number uint64) (header, error) {
 		return h, &VersionError{path, "file", h.Version}
 	case h.HeaderSize != headerSize || h.PageSize != PageSize || h.PagesPerBlock != pagesPerBlock:
 		return h, &CorruptError{path, 0, "header: wrong sizes"}
-	case h.Flags != 0 || !zero(h.Reserved[:]):
+	case h.Flags&^headerKeyed != 0 || !zero(h.Reserved[:]):
 		return h, &CorruptError{path, 0, "header: reserved bytes are not zero"}
 	case h.Generation != number:
 		return h, &CorruptError{path, 0, fmt.Sprintf("header: this is generation %d", h.Generation)}
 	case h.Base >= h.Generation || h.Generation > maxNumber:
 		return h, &CorruptError{path, 0, fmt.Sprintf("header: generation %d on base %d", h.Generation, h.Base)}
+	case h.Line == 0 || h.Line > h.Generation || h.Base < h.Line && h.Line != h.Generation:
+		return h, &CorruptError{path, 0, fmt.Sprintf("header: generation %d on base %d in line %d", h.Generation, h.Base, h.Line)}
 	}
 	return h, nil
 }

@@ -10,15 +10,18 @@ import (
 
 // load reads a generation's archives and the metadata of all files that it needs.
 func (s *Store) load(ctx context.Context, number uint64) (*Generation, error) {
-	file, err := loadGenFile(s.fsys, s.dir, number, false)
+	file, err := s.loadGenFile(number, false)
 	if err != nil {
 		return nil, err
 	}
-	g := &Generation{store: s, file: file, files: map[uint64]*genFile{number: file}}
+	g := &Generation{store: s, file: file, files: map[uint64]*genFile{number: file}, lost: map[uint64]error{}}
 	if err := g.loadChain(ctx); err != nil {
 		return nil, err
 	}
 	if err := g.loadFiles(ctx); err != nil {
+		return nil, err
+	}
+	if err := g.doWithout(); err != nil {
 		return nil, err
 	}
 	if err := g.checkFiles(); err != nil {
@@ -34,7 +37,7 @@ func (s *Store) load(ctx context.Context, number uint64) (*Generation, error) {
 
 // loadOther loads a file that the generation needs.
 func (g *Generation) loadOther(number uint64) (*genFile, error) {
-	f, err := loadGenFile(g.store.fsys, g.store.dir, number, true)
+	f, err := g.store.loadGenFile(number, true)
 	if err != nil {
 		return nil, fmt.Errorf("it needs generation %d: %w", number, err)
 	}
@@ -83,12 +86,16 @@ func (g *Generation) loadFiles(ctx context.Context) error {
 	}
 	slices.Sort(missing)
 	missing = slices.Compact(missing)
-	loaded := make([]*genFile, len(missing))
+	loaded, bad := make([]*genFile, len(missing)), make([]error, len(missing))
 	err := inParallel(ctx, g.store.restoreWorkers, len(missing), func(next func() (int, bool)) (err error) {
 		for i, ok := next(); ok; i, ok = next() {
-			if loaded[i], err = g.loadOther(missing[i]); err != nil {
+			if loaded[i], err = g.loadOther(missing[i]); err == nil {
+				continue
+			}
+			if !IsDamage(err) || !g.pages.copies() {
 				return err
 			}
+			bad[i] = err
 		}
 		return nil
 	})
@@ -96,19 +103,55 @@ func (g *Generation) loadFiles(ctx context.Context) error {
 		if f != nil {
 			g.files[missing[i]] = f
 		}
+		if bad[i] != nil {
+			g.lost[missing[i]] = bad[i]
+		}
 	}
 	return err
+}
+
+// checkFile checks that a file is the one that backlinks mean, and holds what they point to.
+func (g *Generation) checkFile(f *genFile, ref *mapRef) error {
+	if f.footer.Root.tag() != ref.tag {
+		return &CorruptError{f.path, -1, fmt.Sprintf("this is not the file that generation %d leans on", g.file.number)}
+	}
+	if ref.last >= f.blocks.pages() {
+		return &CorruptError{f.path, -1, fmt.Sprintf("a page is missing that generation %d needs", g.file.number)}
+	}
+	return nil
+}
+
+// doWithout takes the backlinks to files that are damaged out of the map. The error is the damage of a file that holds the
+// only copy of something.
+func (g *Generation) doWithout() error {
+	if g.pages.copies() {
+		for number, ref := range g.pages.refs {
+			if f := g.files[number]; f != nil && number != g.file.number {
+				if err := g.checkFile(f, ref); err != nil {
+					g.lost[number] = err
+				}
+			}
+		}
+	}
+	if len(g.lost) == 0 {
+		return nil
+	}
+	for _, sec := range g.file.sections {
+		if err := g.lost[sec.Generation]; err != nil {
+			return err
+		}
+	}
+	if only := g.pages.drop(g.lost); only != 0 {
+		return g.lost[only]
+	}
+	return nil
 }
 
 // checkFiles checks that the files are those that were meant and hold what is pointed to.
 func (g *Generation) checkFiles() error {
 	for number, ref := range g.pages.refs {
-		f := g.files[number]
-		if f.footer.Root.tag() != ref.tag {
-			return &CorruptError{f.path, -1, fmt.Sprintf("this is not the file that generation %d leans on", g.file.number)}
-		}
-		if ref.last >= f.blocks.pages() {
-			return &CorruptError{f.path, -1, fmt.Sprintf("a page is missing that generation %d needs", g.file.number)}
+		if err := g.checkFile(g.files[number], ref); err != nil {
+			return err
 		}
 	}
 	for _, sec := range g.file.sections {

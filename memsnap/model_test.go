@@ -17,7 +17,7 @@ import (
 
 var (
 	modelSeed  = flag.Uint64("memsnap.seed", 0, "seed of the model test; 0 takes the usual ones")
-	modelSteps = flag.Int("memsnap.steps", 20000, "steps of the model test, over all seeds")
+	modelSteps = flag.Int("memsnap.steps", usualSteps, "steps of the model test, over all seeds")
 )
 
 // state is the plain picture of a generation: for each page the seed of its content, 0 for a zero page.
@@ -102,6 +102,7 @@ type model struct {
 	fs      *faultfs.FS
 	store   *Store
 	states  map[uint64]state
+	pins    map[uint64]bool
 	highest uint64
 
 	session *Session
@@ -118,7 +119,7 @@ func TestModel(t *testing.T) {
 	for _, seed := range seeds {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			t.Parallel()
-			m := &model{t: t, r: rand.New(rand.NewPCG(seed, 0)), fs: faultfs.New(), states: map[uint64]state{}}
+			m := &model{t: t, r: rand.New(rand.NewPCG(seed, 0)), fs: faultfs.New(), states: map[uint64]state{}, pins: map[uint64]bool{}}
 			m.reopen()
 			steps := *modelSteps / len(seeds) / thin
 			for i := range steps {
@@ -145,6 +146,7 @@ func (m *model) reopen() {
 	m.store.budget = func(n uint64) archiveBudget {
 		return archiveBudget{bytes: uint64(m.r.IntN(100)), pages: uint64(m.r.IntN(40))}
 	}
+	m.store.policy.Redundancy = m.r.Uint64N(4)
 	m.session = nil
 }
 
@@ -208,15 +210,35 @@ func (m *model) size(n int) {
 
 func (m *model) idleStep() error {
 	r := m.r
-	switch r.IntN(10) {
+	switch r.IntN(15) {
+	case 14:
+		return m.damage()
 	case 0:
 		m.reopen()
+	case 10:
+		return m.purge()
+	case 11:
+		return m.purgeExpired()
+	case 12:
+		number := m.random()
+		if number == 0 {
+			return nil
+		}
+		if m.pins[number] = !m.pins[number]; m.pins[number] {
+			return m.store.Pin(number, fmt.Sprint("step ", number))
+		}
+		return m.store.Unpin(number)
+	case 13:
+		if _, err := m.store.Sweep(context.Background()); err != nil {
+			return err
+		}
+		return checkFreed(m.store, m.fs)
 	case 1, 2:
 		if number := m.random(); number != 0 {
 			return m.check(number, r.IntN(2) == 0)
 		}
 	default:
-		base := m.highest
+		base := m.newest()
 		if r.IntN(6) == 0 {
 			base = m.random()
 		}
@@ -273,6 +295,155 @@ func (m *model) commit() error {
 	m.highest = info.Number
 	m.states[info.Number] = m.next
 	return m.check(info.Number, m.r.IntN(4) == 0)
+}
+
+func (m *model) newest() uint64 {
+	var newest uint64
+	for n := range m.states {
+		newest = max(newest, n)
+	}
+	return newest
+}
+
+// purge removes some generations, or is denied to, and sometimes fails on its way.
+func (m *model) purge() error {
+	ctx := context.Background()
+	var numbers []uint64
+	denied := false
+	for range 1 + m.r.IntN(3) {
+		if n := m.random(); n != 0 {
+			numbers = append(numbers, n)
+			denied = denied || m.pins[n] || n == m.newest()
+		}
+	}
+	fail := m.r.IntN(4) == 0
+	if fail {
+		m.fs.SetInjector(faultfs.FailAt(m.r.IntN(120), faultfs.ErrInjected))
+	}
+	_, err := m.store.Purge(ctx, numbers...)
+	m.fs.SetInjector(nil)
+	switch {
+	case err == nil && denied:
+		return fmt.Errorf("purge of %v was not denied", numbers)
+	case errors.Is(err, ErrDenied):
+		if !denied {
+			return err
+		}
+		return nil
+	case err != nil && (!fail || !errors.Is(err, faultfs.ErrInjected)):
+		return fmt.Errorf("purge of %v: %w", numbers, err)
+	case err != nil: // some of them may be gone
+		files, err := m.store.files()
+		if err != nil {
+			return err
+		}
+		for _, n := range numbers {
+			if !files.isLive(n) {
+				delete(m.states, n)
+			}
+		}
+		if _, err := m.store.Sweep(ctx); err != nil {
+			return err
+		}
+	default:
+		for _, n := range numbers {
+			delete(m.states, n)
+		}
+	}
+	return m.afterPurge()
+}
+
+func (m *model) purgeExpired() error {
+	if m.r.IntN(4) > 0 {
+		return nil
+	}
+	m.store.policy.MaxSnapshots = 1 + m.r.Uint64N(30)
+	report, err := m.store.PurgeExpired(context.Background())
+	m.store.policy.MaxSnapshots = 0
+	if err != nil {
+		return err
+	}
+	newest := m.newest()
+	for _, n := range report.Purged {
+		if _, ok := m.states[n]; !ok || m.pins[n] || n == newest {
+			return fmt.Errorf("the policy took generation %d", n)
+		}
+		delete(m.states, n)
+	}
+	return m.afterPurge()
+}
+
+// damage flips a bit of some file, sees that nothing wrong is restored, has it repaired, and takes the damage back.
+func (m *model) damage() error {
+	ctx := context.Background()
+	entries, err := m.fs.ReadDir("/store")
+	if err != nil || len(entries) == 0 {
+		return err
+	}
+	path := "/store/" + entries[m.r.IntN(len(entries))].Name
+	good, err := m.fs.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	bad := slices.Clone(good)
+	bad[m.r.IntN(len(bad))] ^= 1 << m.r.IntN(8)
+	if err := m.fs.SetFile(path, bad); err != nil {
+		return err
+	}
+	defer func() {
+		if err := m.fs.SetFile(path, good); err != nil {
+			m.t.Error(err)
+		}
+	}()
+	for range 3 {
+		number := m.random()
+		if number == 0 {
+			break
+		}
+		g, err := m.store.OpenGeneration(ctx, number)
+		if err == nil {
+			err = checkState(g, m.states[number], m.r)
+		}
+		if err != nil && !errors.Is(err, ErrCorrupt) {
+			return fmt.Errorf("with %s damaged: %w", path, err)
+		}
+	}
+	report, err := m.store.Repair(ctx)
+	if errors.Is(err, ErrCorrupt) || errors.Is(err, ErrNotFound) {
+		return nil // nothing is whole enough
+	}
+	if err != nil {
+		return fmt.Errorf("repair with %s damaged: %w", path, err)
+	}
+	if number := report.Generation.Number; number != 0 {
+		m.highest = number
+		m.states[number] = m.states[report.Checked]
+		if len(report.Damage.Sections) == 0 && report.Damage.Lost() == 0 && len(report.Damage.Files) == 0 {
+			if err := m.check(number, true); err != nil {
+				return fmt.Errorf("repaired with %s damaged: %w", path, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (m *model) afterPurge() error {
+	list, err := m.store.Generations()
+	if err != nil {
+		return err
+	}
+	if len(list) != len(m.states) {
+		return fmt.Errorf("%d generations are listed, want %d", len(list), len(m.states))
+	}
+	if m.r.IntN(8) == 0 {
+		if err := checkFreed(m.store, m.fs); err != nil {
+			return err
+		}
+	}
+	if number := m.random(); number != 0 {
+		return m.check(number, true)
+	}
+	return nil
 }
 
 func (m *model) random() uint64 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"hash/crc32"
 	"slices"
 
 	"perdure/internal/durable"
@@ -33,8 +34,8 @@ type task struct {
 // readSize bounds what is read at once.
 const readSize = 1 << 20
 
-// gather collects what is wanted: the first copy of each page or, with copies, all copies.
-func (g *Generation) gather(copies bool) []*fileWork {
+// gather collects what is wanted of the pages from page from up to page to: the first copy of each page or, with copies, all copies.
+func (g *Generation) gather(from, to uint64, copies bool) []*fileWork {
 	work := map[uint64]*fileWork{}
 	var last *fileWork
 	var lastNumber uint64
@@ -56,14 +57,17 @@ func (g *Generation) gather(copies bool) []*fileWork {
 		}
 		last.pieces = append(last.pieces, piece{page, position, 1})
 	}
-	for page, l := range g.pages.links {
+	var further []backlink
+	for page := from; page < to; page++ {
+		l := g.pages.links[page]
 		if l == 0 {
 			continue
 		}
-		add(uint64(page), l)
+		add(page, l)
 		if copies {
-			for _, l := range g.pages.extra[uint64(page)] {
-				add(uint64(page), l)
+			further = g.pages.further(page, further[:0])
+			for _, l := range further {
+				add(page, l)
 			}
 		}
 	}
@@ -99,13 +103,13 @@ func tasks(list []*fileWork) []task {
 	return out
 }
 
-// readAll reads all pages into memory and checks them; without memory it only checks. With strong the SHA-256 of each block
+// readAll reads all pages from page from up to page to into memory and checks them; without memory it only checks. With strong the SHA-256 of each block
 // and further copies of pages are checked too, and the first damage ends it; else a damaged page is taken from its
 // next copy.
-func (g *Generation) readAll(ctx context.Context, memory []byte, strong bool) error {
-	work := tasks(g.gather(strong))
+func (g *Generation) readAll(ctx context.Context, memory []byte, from, to uint64, strong bool) error {
+	work := tasks(g.gather(from, to, strong))
 	return inParallel(ctx, g.store.restoreWorkers, len(work), func(next func() (int, bool)) error {
-		r := blockReader{generation: g, memory: memory, strong: strong}
+		r := blockReader{generation: g, memory: memory, from: from, copies: !strong, strong: strong || g.store.key != nil}
 		defer r.close()
 		for i, ok := next(); ok; i, ok = next() {
 			if err := r.read(&work[i]); err != nil {
@@ -120,7 +124,10 @@ func (g *Generation) readAll(ctx context.Context, memory []byte, strong bool) er
 type blockReader struct {
 	generation *Generation
 	memory     []byte
-	strong     bool
+	from       uint64                   // the page that memory begins with
+	copies     bool                     // of a page are tried if the first is bad
+	strong     bool                     // checks the SHA-256 of blocks
+	bad        func(file, block uint64) // is told of damage, which then is no error
 
 	file    *genFile
 	handle  durable.File
@@ -138,8 +145,11 @@ func (r *blockReader) close() {
 // read carries out one task.
 func (r *blockReader) read(t *task) error {
 	err := r.fetch(t)
-	if err != nil && (r.strong || !IsDamage(err)) {
+	if err != nil && (!r.copies && r.bad == nil || !IsDamage(err)) {
 		return err
+	}
+	if err != nil && r.bad != nil && t.pieces[0].block() != t.pieces[len(t.pieces)-1].block() {
+		return r.apart(t) // one bad sector is not the damage of all
 	}
 	offsets := t.file.blocks.offsets
 	start := offsets[t.pieces[0].block()]
@@ -154,12 +164,30 @@ func (r *blockReader) read(t *task) error {
 			blockErr = r.block(t.file, int(block), r.stored[offsets[block]-start:offsets[block+1]-start], t.pieces[from:to])
 		}
 		if blockErr != nil {
-			if r.strong {
+			if !IsDamage(blockErr) {
 				return blockErr
-			}
-			if err := r.fromCopies(t.pieces[from:to], blockErr); err != nil {
+			} else if r.bad != nil {
+				r.bad(t.file.number, block)
+			} else if !r.copies {
+				return blockErr
+			} else if err := r.fromCopies(t.pieces[from:to], blockErr); err != nil {
 				return err
 			}
+		}
+		from = to
+	}
+	return nil
+}
+
+// apart carries out a task block by block.
+func (r *blockReader) apart(t *task) error {
+	for from := 0; from < len(t.pieces); {
+		to := from + 1
+		for to < len(t.pieces) && t.pieces[to].block() == t.pieces[from].block() {
+			to++
+		}
+		if err := r.read(&task{t.file, t.pieces[from:to]}); err != nil {
+			return err
 		}
 		from = to
 	}
@@ -170,7 +198,7 @@ func (r *blockReader) read(t *task) error {
 func (r *blockReader) fetch(t *task) error {
 	if r.file != t.file {
 		r.close()
-		f, err := r.generation.store.fsys.Open(t.file.path)
+		f, err := r.generation.store.open(t.file.number)
 		if err != nil {
 			return readError(t.file.path, -1, "file", true, err)
 		}
@@ -195,7 +223,7 @@ func (r *blockReader) block(file *genFile, index int, stored []byte, pieces []pi
 	whole := r.memory != nil && len(pieces) == 1 && pieces[0].count == uint64(e.Pages)
 	var dst []byte
 	if whole {
-		dst = r.memory[pieces[0].page*PageSize:][:size:size]
+		dst = r.memory[(pieces[0].page-r.from)*PageSize:][:size:size]
 	} else {
 		if cap(r.scratch) < size {
 			r.scratch = make([]byte, size)
@@ -203,7 +231,7 @@ func (r *blockReader) block(file *genFile, index int, stored []byte, pieces []pi
 		dst = r.scratch[:size]
 	}
 	if r.strong && sha256.Sum256(stored) != e.SHA256 {
-		return &CorruptError{file.path, file.blocks.offsets[index], "block: SHA-256 mismatch"}
+		return r.generation.store.forged(file, index, stored)
 	}
 	if err := decodeBlock(dst, stored, e); err != nil {
 		return &CorruptError{file.path, file.blocks.offsets[index], "block: " + err.Error()}
@@ -213,9 +241,17 @@ func (r *blockReader) block(file *genFile, index int, stored []byte, pieces []pi
 	}
 	for _, p := range pieces {
 		from := p.position % pagesPerBlock
-		copy(r.memory[p.page*PageSize:][:p.count*PageSize], dst[from*PageSize:])
+		copy(r.memory[(p.page-r.from)*PageSize:][:p.count*PageSize], dst[from*PageSize:])
 	}
 	return nil
+}
+
+// forged says what a block is whose SHA-256 does not hold: damaged, or, if the CRC holds in a store with a key, not authentic.
+func (s *Store) forged(file *genFile, index int, stored []byte) error {
+	if s.key != nil && crc32.Checksum(stored, castagnoli) == file.blocks.entries[index].StoredCRC {
+		return &KeyError{file.path, fmt.Sprintf("the block at byte %d was tampered with", file.blocks.offsets[index])}
+	}
+	return &CorruptError{file.path, file.blocks.offsets[index], "block: SHA-256 mismatch"}
 }
 
 // fromCopies takes the pages, whose first copies failed with cause, from their further copies.
@@ -224,14 +260,15 @@ func (r *blockReader) fromCopies(pieces []piece, cause error) error {
 	for _, p := range pieces {
 		for page := p.page; page < p.page+p.count; page++ {
 			err := cause
-			for _, l := range g.pages.extra[page] {
-				if err = g.readLink(l, r.memory[page*PageSize:][:PageSize]); err == nil || !IsDamage(err) {
+			for _, l := range g.pages.further(page, nil) {
+				if err = g.readLink(l, r.memory[(page-r.from)*PageSize:][:PageSize]); err == nil || !IsDamage(err) {
 					break
 				}
 			}
 			if err != nil {
 				return fmt.Errorf("page %d: %w", page, cause)
 			}
+			g.passedOver(fmt.Errorf("page %d: %w", page, cause))
 		}
 	}
 	return nil
@@ -246,10 +283,13 @@ func (g *Generation) verify(ctx context.Context) error {
 	if fresh.file.footer.Root != g.file.footer.Root {
 		return &CorruptError{g.file.path, -1, "the file is another one than when it was opened"}
 	}
+	for _, err := range fresh.lost {
+		return err
+	}
 	for i := range fresh.file.sections {
 		if _, err := fresh.readSection(&fresh.file.sections[i]); err != nil {
 			return fmt.Errorf("section %q: %w", fresh.file.sections[i].name, err)
 		}
 	}
-	return fresh.readAll(ctx, nil, true)
+	return fresh.readAll(ctx, nil, 0, fresh.Pages(), true)
 }

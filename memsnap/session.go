@@ -13,13 +13,18 @@ type Session struct {
 	store  *Store
 	base   *baseline
 	number uint64
-	over   bool // committed or aborted
+	line   uint64 // the first generation of its line
+	over   bool   // committed or aborted
 
 	pages    uint64
+	requests []copyRequest // of a repair; then nothing else is stored again
+	repair   bool
+	cursor   uint64 // where the next commit goes on looking for pages that are due for a copy
 	runs     []run
 	layers   []int // indexes into runs where a new ascending layer begins
 	sections map[string]sessionSection
 	pause    time.Duration
+	time     time.Time // of the report; zero: that of the commit
 }
 
 // sessionSection is a section that was put or, if data is nil, kept from the base.
@@ -32,14 +37,17 @@ type sessionSection struct {
 // that a commit costs what changed and reads nothing.
 type baseline struct {
 	number   uint64
+	line     uint64
 	root     hash256
 	inChain  bool // its archive part says something
 	previous uint64
 	prevRoot hash256 // of previous
 	cursor   uint64  // where the next complete stretch begins
-	pages    *pageMap
-	sections sectionTable
-	sync     time.Duration
+	// Where to go on looking for pages that are due for a copy.
+	copyCursor uint64
+	pages      *pageMap
+	sections   sectionTable
+	sync       time.Duration
 }
 
 // chainEnd returns the newest generation whose archive part has to be read.
@@ -62,7 +70,7 @@ func (s *Store) Begin(base uint64) (*Session, error) {
 		s.session = w
 		w.number = s.highest + 1
 	}
-	head := s.head
+	head, newest := s.head, s.newest
 	s.mu.Unlock()
 	switch {
 	case busy:
@@ -84,12 +92,15 @@ func (s *Store) Begin(base uint64) (*Session, error) {
 		}
 		a := g.file.archive
 		w.base = &baseline{
-			number: base, root: g.file.footer.Root, inChain: !a.idle(),
+			number: base, line: g.file.header.Line, root: g.file.footer.Root, inChain: !a.idle(),
 			previous: a.head.Previous, prevRoot: a.head.PreviousRoot, cursor: a.head.CompleteEnd,
 			pages: g.pages, sections: g.file.sections,
 		}
 	}
 	w.pages = uint64(len(w.base.pages.links))
+	if w.line = w.base.line; base == 0 || base != newest {
+		w.line = w.number
+	}
 	return w, nil
 }
 
@@ -120,7 +131,7 @@ func (w *Session) SetPause(d time.Duration) { w.pause = d }
 // Commit or Abort returns. A later put of the same page wins.
 func (w *Session) PutPages(first uint64, data []byte) error {
 	if w.over {
-		return fmt.Errorf("put pages: the session is over: %w", ErrState)
+		return w.overError("put pages")
 	}
 	n := uint64(len(data) / PageSize)
 	if len(data)%PageSize != 0 || first > maxPages || n > maxPages-first {
@@ -135,7 +146,7 @@ func (w *Session) PutPages(first uint64, data []byte) error {
 	case first < w.runs[last].end():
 		w.layers = append(w.layers, len(w.runs))
 	}
-	w.runs = append(w.runs, run{first, data})
+	w.runs = append(w.runs, run{first: first, data: data})
 	return nil
 }
 
@@ -144,7 +155,7 @@ func (w *Session) PutPages(first uint64, data []byte) error {
 // or Abort returns. A later put of the same name wins.
 func (w *Session) PutSection(name string, data []byte) error {
 	if w.over {
-		return fmt.Errorf("put section %q: the session is over: %w", name, ErrState)
+		return w.overError("put section")
 	}
 	if name == "" || len(name) > maxSectionName || len(data) > maxSectionSize {
 		return fmt.Errorf("put section %q of %d bytes: %w", name, len(data), ErrRange)
@@ -160,14 +171,44 @@ func (w *Session) PutSection(name string, data []byte) error {
 // that the base has none.
 func (w *Session) KeepSection(name string) error {
 	if w.over {
-		return fmt.Errorf("keep section %q: the session is over: %w", name, ErrState)
+		return w.overError("keep section")
 	}
 	s, ok := w.base.sections.find(name)
 	if !ok {
-		return fmt.Errorf("keep section %q of generation %d: %w", name, w.base.number, ErrNotFound)
+		return fmt.Errorf("keep section %q of generation %d: %w", name, w.base.number, ErrNoSection)
 	}
 	w.sections[name] = sessionSection{kept: s.sectionEntry}
 	return nil
+}
+
+// KeepSections gives the new generation all sections of the base that were not put, as KeepSection does.
+func (w *Session) KeepSections() error {
+	if w.over {
+		return w.overError("keep sections")
+	}
+	for _, s := range w.base.sections {
+		if _, ok := w.sections[s.name]; !ok {
+			w.sections[s.name] = sessionSection{kept: s.sectionEntry}
+		}
+	}
+	return nil
+}
+
+// DeleteSection takes a section that was put or kept out of the new generation again. Older generations keep theirs.
+// ErrNoSection says that the new generation has none of that name.
+func (w *Session) DeleteSection(name string) error {
+	if w.over {
+		return w.overError("delete section")
+	}
+	if _, ok := w.sections[name]; !ok {
+		return fmt.Errorf("delete section %q: %w", name, ErrNoSection)
+	}
+	delete(w.sections, name)
+	return nil
+}
+
+func (w *Session) overError(op string) error {
+	return &StateError{Op: op, What: "the session", State: "over"}
 }
 
 // Abort ends the session without a generation. After Commit it does nothing, so that it can be deferred.
@@ -188,13 +229,15 @@ func (w *Session) end(head *baseline) {
 type run struct {
 	first uint64
 	data  []byte
+	again bool       // stored again, not put
+	keep  []backlink // of the first page, those that stay if again; they count up
 }
 
 func (r run) end() uint64 { return r.first + uint64(len(r.data)/PageSize) }
 
 // cut returns the pages of the run from first up to end.
 func (r run) cut(first, end uint64) run {
-	return run{first, r.data[(first-r.first)*PageSize : (end-r.first)*PageSize]}
+	return run{first: first, data: r.data[(first-r.first)*PageSize : (end-r.first)*PageSize]}
 }
 
 // merged returns what was put as ascending runs that do not overlap; of several puts of a page the last counts.
@@ -253,6 +296,12 @@ func overlay(lower, upper []run) []run {
 func (w *Session) split(runs []run) (stored []run, changes []change, put uint64) {
 	var position uint64
 	for _, r := range runs {
+		if r.again {
+			stored = append(stored, r)
+			changes = append(changes, change{r.first, r.end() - r.first, makeBacklink(w.number, position), r.keep})
+			position += r.end() - r.first
+			continue
+		}
 		put += r.end() - r.first
 		for page := r.first; page < r.end(); {
 			zero := isZero(r.cut(page, page+1).data)
@@ -264,7 +313,7 @@ func (w *Session) split(runs []run) (stored []run, changes []change, put uint64)
 				changes = w.appendZero(changes, page, end)
 			} else {
 				stored = append(stored, r.cut(page, end))
-				changes = append(changes, change{page, end - page, makeBacklink(w.number, position)})
+				changes = append(changes, change{page, end - page, makeBacklink(w.number, position), nil})
 				position += end - page
 			}
 			page = end
@@ -282,7 +331,7 @@ func (w *Session) appendZero(changes []change, first, end uint64) []change {
 		if last := len(changes) - 1; last >= 0 && changes[last].link == 0 && changes[last].end() == page {
 			changes[last].count++
 		} else {
-			changes = append(changes, change{page, 1, 0})
+			changes = append(changes, change{page, 1, 0, nil})
 		}
 	}
 	return changes
@@ -308,7 +357,8 @@ func (w *Session) tableOfSections(at uint64, write func([]byte) error) (t sectio
 			continue
 		}
 		stored, entry := encodeSection(data)
-		if old, ok := w.base.sections.find(t[i].name); ok && old.SHA256 == entry.SHA256 && old.RawSize == entry.RawSize {
+		if old, ok := w.base.sections.find(t[i].name); ok && old.SHA256 == entry.SHA256 &&
+			old.RawSize == entry.RawSize && !w.store.moving(old.Generation) {
 			t[i].sectionEntry = old.sectionEntry
 			continue
 		}

@@ -20,6 +20,11 @@ import (
 type Options struct {
 	// FS is the file system that holds the store; nil means that of the operating system.
 	FS durable.FS
+	// Policy says what is kept, and how often.
+	Policy Policy
+	// Key authenticates all files: their root hash is then an HMAC-SHA-256, and a file that was made without the key is
+	// refused with ErrKey. It is at least 16 bytes; nil means none. A store has one from its beginning, or none.
+	Key []byte
 	// Now is the wall clock for Info.Time; nil means time.Now. Nothing depends on its order.
 	Now func() time.Time
 	// CommitWorkers is how many goroutines compress and checksum during a commit, beside the one that writes; 0 means 1.
@@ -27,6 +32,9 @@ type Options struct {
 	// RestoreWorkers is how many goroutines read, check and decompress during Restore and Verify; 0 means GOMAXPROCS.
 	RestoreWorkers int
 }
+
+// minKey is the least length of a key, in bytes.
+const minKey = 16
 
 // Store is the generations of one process in one directory. Its methods may be called concurrently; a Session belongs
 // to one goroutine.
@@ -36,13 +44,19 @@ type Store struct {
 	now            func() time.Time
 	commitWorkers  int
 	restoreWorkers int
+	policy         Policy
+	key            []byte // nil: none
 	buffers        *bufferPool
 	budget         func(storedPages uint64) archiveBudget // budgetFor, but in tests
 
 	mu      sync.Mutex
 	session *Session
 	highest uint64 // the highest number that a file may have borne
+	newest  uint64 // the highest number that a file bears
 	head    *baseline
+	lines   map[uint64]uint64 // of the generations whose header was read, the line
+	moves   map[uint64]bool   // purged generations of which too little is live to keep their files
+	noHoles bool              // the file system cannot punch holes
 }
 
 // Open opens the store in a directory and makes the directory, with mode 0700, if it is missing. What an interrupted
@@ -50,7 +64,13 @@ type Store struct {
 func Open(dir string, o Options) (*Store, error) {
 	s := &Store{
 		fsys: o.FS, dir: dir, now: o.Now, commitWorkers: o.CommitWorkers, restoreWorkers: o.RestoreWorkers,
-		budget: budgetFor,
+		budget: budgetFor, policy: o.Policy, lines: map[uint64]uint64{}, moves: map[uint64]bool{},
+	}
+	if o.Key != nil {
+		if len(o.Key) < minKey {
+			return nil, fmt.Errorf("open store: a key of %d bytes: %w", len(o.Key), ErrRange)
+		}
+		s.key = slices.Clone(o.Key)
 	}
 	if s.fsys == nil {
 		s.fsys = durable.OS
@@ -76,6 +96,9 @@ func Open(dir string, o Options) (*Store, error) {
 		if number, ok := parseFileName(e.Name); ok {
 			s.highest = max(s.highest, number)
 		}
+		if number, ok := parseRestName(e.Name); ok {
+			s.highest = max(s.highest, number)
+		}
 		if number, ok := parseFileName(strings.TrimSuffix(e.Name, durable.TempSuffix)); ok && e.Regular &&
 			e.Name == fileName(number)+durable.TempSuffix {
 			if err := s.fsys.Remove(filepath.Join(dir, e.Name)); err != nil {
@@ -83,6 +106,7 @@ func Open(dir string, o Options) (*Store, error) {
 			}
 		}
 	}
+	s.newest = s.highest
 	return s, nil
 }
 
@@ -106,38 +130,24 @@ func makeDir(fsys durable.FS, dir string) error {
 	return nil
 }
 
-// numbers returns the numbers of all generations, ascending, well or not.
-func (s *Store) numbers() ([]uint64, error) {
-	entries, err := s.fsys.ReadDir(s.dir)
-	if err != nil {
-		return nil, fmt.Errorf("list generations: %w", err)
-	}
-	var numbers []uint64
-	for _, e := range entries {
-		if number, ok := parseFileName(e.Name); ok {
-			numbers = append(numbers, number)
-		}
-	}
-	slices.Sort(numbers)
-	return numbers, nil
-}
-
 // Generations lists all generations in ascending order. It reads a few kilobytes of each; a generation whose ends or
 // report are damaged is listed with Err set. That Err is nil does not mean that every page is well: see Verify.
 func (s *Store) Generations() ([]Info, error) {
-	numbers, err := s.numbers()
+	files, err := s.files()
 	if err != nil {
 		return nil, err
 	}
-	list := make([]Info, 0, len(numbers))
-	for _, number := range numbers {
+	list := make([]Info, 0, len(files.live))
+	for _, number := range files.live {
 		record, base, err := readInfo(s.fsys, s.dir, number)
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // purged in between
 		case err != nil:
-			list = append(list, Info{Number: number, Err: err})
+			list = append(list, Info{Number: number, Pinned: files.pins[number], Err: err})
 		default:
-			list = append(list, record.info(number, base))
+			info := record.info(number, base)
+			info.Pinned = files.pins[number]
+			list = append(list, info)
 			if i, ok := slices.BinarySearchFunc(list, record.PreviousSyncOf, func(i Info, n uint64) int {
 				return int(int64(i.Number) - int64(n))
 			}); ok {
@@ -156,18 +166,16 @@ func (s *Store) OpenGeneration(ctx context.Context, number uint64) (*Generation,
 		return nil, fmt.Errorf("open generation %d: %w", number, ErrNotFound)
 	}
 	g, err := s.load(ctx, number)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: %w", ErrNotFound, err)
-	}
-	if err != nil {
+	if err = s.unlessPurged(number, err); err != nil {
 		return nil, fmt.Errorf("open generation %d: %w", number, err)
 	}
 	return g, nil
 }
 
 // OpenNewest opens the newest generation that OpenGeneration finds well, and says which newer ones were passed over
-// because they are damaged. An empty store is ErrNotFound; a store in which no generation is well is ErrCorrupt. An
-// error that is not damage ends the search, lest a generation be given up that is well: ErrVersion among them.
+// because they are damaged. An empty store is ErrNoGeneration; a store in which no generation is well is ErrCorrupt. An
+// error that is not damage ends the search, lest a generation be given up that is well: ErrVersion among them. If the
+// policy asks for integrity, none is passed over: ErrIntegrity.
 func (s *Store) OpenNewest(ctx context.Context) (*Generation, []Skipped, error) {
 	return s.OpenNewestBelow(ctx, math.MaxUint64)
 }
@@ -175,13 +183,20 @@ func (s *Store) OpenNewest(ctx context.Context) (*Generation, []Skipped, error) 
 // OpenNewestBelow is OpenNewest among the generations with a lower number. It serves to go on to the next older one when
 // damage shows up only in the pages of the newest.
 func (s *Store) OpenNewestBelow(ctx context.Context, limit uint64) (*Generation, []Skipped, error) {
-	numbers, err := s.numbers()
+	return s.openNewest(ctx, limit, s.policy.Integrity)
+}
+
+func (s *Store) openNewest(ctx context.Context, limit uint64, integrity bool) (*Generation, []Skipped, error) {
+	files, err := s.files()
 	if err != nil {
 		return nil, nil, err
 	}
 	var skipped []Skipped
-	for _, number := range slices.Backward(numbers) {
+	for _, number := range slices.Backward(files.live) {
 		if number >= limit {
+			if integrity {
+				return nil, nil, &IntegrityError{number, fmt.Errorf("given up for one below %d: %w", limit, ErrCorrupt)}
+			}
 			continue
 		}
 		g, err := s.OpenGeneration(ctx, number)
@@ -189,6 +204,8 @@ func (s *Store) OpenNewestBelow(ctx context.Context, limit uint64) (*Generation,
 		case err == nil:
 			return g, skipped, nil
 		case errors.Is(err, ErrNotFound): // purged in between
+		case IsDamage(err) && integrity:
+			return nil, []Skipped{{number, err}}, &IntegrityError{number, err}
 		case IsDamage(err):
 			skipped = append(skipped, Skipped{number, err})
 		default:
@@ -198,5 +215,5 @@ func (s *Store) OpenNewestBelow(ctx context.Context, limit uint64) (*Generation,
 	if len(skipped) > 0 {
 		return nil, skipped, fmt.Errorf("none of %d generations is well: %w", len(skipped), skipped[0].Err)
 	}
-	return nil, nil, fmt.Errorf("no generation: %w", ErrNotFound)
+	return nil, nil, ErrNoGeneration
 }

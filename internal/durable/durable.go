@@ -38,6 +38,15 @@ type FS interface {
 	Free(path string) (uint64, error)
 }
 
+// Total returns the size in bytes of the file system that holds path, or ErrUnsupported where fsys, as by a method of
+// the same name, cannot tell.
+func Total(fsys FS, path string) (uint64, error) {
+	if f, ok := fsys.(interface{ Total(string) (uint64, error) }); ok {
+		return f.Total(path)
+	}
+	return 0, ErrUnsupported
+}
+
 // File is an open file of an FS.
 type File interface {
 	// ReadAt is that of io.ReaderAt: it reads all of p or returns an error, io.EOF at the end of the file.
@@ -46,6 +55,8 @@ type File interface {
 	WriteAt(p []byte, offset int64) (int, error)
 	// Size returns the file's length in bytes.
 	Size() (int64, error)
+	// Allocated returns how many bytes of storage the file takes: holes take none.
+	Allocated() (int64, error)
 	// StartWriteback hints that the range is complete, so that the kernel may begin to write it out. It promises
 	// nothing and cannot fail.
 	StartWriteback(offset, length int64)

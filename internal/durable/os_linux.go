@@ -8,16 +8,33 @@ import (
 )
 
 func (osFS) Free(path string) (uint64, error) {
+	st, err := statfs(path)
+	return st.Bavail * uint64(st.Bsize), err
+}
+
+// Total returns the size of the file system that holds path.
+func (osFS) Total(path string) (uint64, error) {
+	st, err := statfs(path)
+	return st.Blocks * uint64(st.Bsize), err
+}
+
+func statfs(path string) (unix.Statfs_t, error) {
 	var st unix.Statfs_t
 	for {
 		err := unix.Statfs(path, &st)
 		if err == nil {
-			return st.Bavail * uint64(st.Bsize), nil
+			return st, nil
 		}
 		if !errors.Is(err, unix.EINTR) {
-			return 0, &os.PathError{Op: "statfs", Path: path, Err: err}
+			return unix.Statfs_t{}, &os.PathError{Op: "statfs", Path: path, Err: err}
 		}
 	}
+}
+
+func (f osFile) Allocated() (int64, error) {
+	var st unix.Stat_t
+	err := f.control("fstat", func(fd int) error { return unix.Fstat(fd, &st) })
+	return st.Blocks * 512, err
 }
 
 // Sync uses fdatasync: the length is made durable with the data, and times and the like are not needed.

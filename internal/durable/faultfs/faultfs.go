@@ -28,8 +28,8 @@ var ErrInjected = errors.New("faultfs: injected error")
 // Call is one call to the file system that an injector may fail.
 type Call struct {
 	Index int // of the call since the injector was set, from 0
-	// Op is one of create, open, openwrite, rename, remove, readdir, mkdir, syncdir and free, or on a file read, write,
-	// size, sync, punch and close.
+	// Op is one of create, open, openwrite, rename, remove, readdir, mkdir, syncdir, free and total, or on a file read, write,
+	// size, allocated, sync, punch and close.
 	Op   string
 	Path string
 }
@@ -313,6 +313,19 @@ func (f *FS) SyncDir(path string) error {
 		n.syncedEntries[name] = e
 	}
 	return nil
+}
+
+// Total implements durable.Total: the limit, or a tebibyte.
+func (f *FS) Total(path string) (uint64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.callLocked("total", path); err != nil {
+		return 0, err
+	}
+	if f.limit < 0 {
+		return 1 << 40, nil
+	}
+	return uint64(f.limit), nil
 }
 
 // Free implements durable.FS.

@@ -157,6 +157,23 @@ func TestContract(t *testing.T) {
 			if err := f.Close(); !errors.Is(err, fs.ErrClosed) {
 				t.Errorf("second close: %v", err)
 			}
+			large := must(fsys.Create(dir+"/large", 0o600))
+			must(large.WriteAt(make([]byte, 1<<16), 0))
+			check(t, large.Sync())
+			before := must(large.Allocated())
+			if err := large.PunchHole(0, 1<<15); err == nil {
+				if after := must(large.Allocated()); before-after != 1<<15 {
+					t.Errorf("a hole of 32 KiB gave %d bytes back", before-after)
+				}
+				if size := must(large.Size()); size != 1<<16 {
+					t.Errorf("size after the hole: %d", size)
+				}
+			}
+			check(t, large.Close())
+			check(t, fsys.Remove(dir+"/large"))
+			if total, err := durable.Total(fsys, dir); err != nil || total == 0 {
+				t.Errorf("total: %d, %v", total, err)
+			}
 			check(t, fsys.Rename(dir+"/f", dir+"/g"))
 			r := must(fsys.Open(dir + "/g"))
 			if _, err := r.WriteAt(p, 0); err == nil {

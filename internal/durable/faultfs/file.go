@@ -81,6 +81,15 @@ func (f *file) Size() (int64, error) {
 	return int64(len(f.node.data)), nil
 }
 
+func (f *file) Allocated() (int64, error) {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	if err := f.callLocked("allocated", false); err != nil {
+		return 0, err
+	}
+	return int64(len(f.node.data)) - f.node.hole(), nil
+}
+
 func (f *file) StartWriteback(int64, int64) {}
 
 func (f *file) Sync() error {
@@ -105,6 +114,7 @@ func (f *file) PunchHole(offset, length int64) error {
 	}
 	hole := make([]byte, end-offset)
 	copy(f.node.data[offset:], hole)
+	f.node.punch(offset, end)
 	f.node.pending = append(f.node.pending, write{offset, hole})
 	return nil
 }

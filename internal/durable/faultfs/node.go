@@ -12,11 +12,44 @@ type node struct {
 	data    []byte // of a file
 	synced  []byte
 	pending []write // since the last sync
+	holes   []span  // punched; what was written into them later counts as a hole still
 
 	entries       map[string]*node // of a directory
 	syncedEntries map[string]*node
 	changes       []entryChange // since the last sync
 }
+
+// span is a range of bytes.
+type span struct{ from, to int64 }
+
+// hole returns how many bytes of the file are holes.
+func (n *node) hole() int64 {
+	var total int64
+	for _, h := range n.holes {
+		total += h.to - h.from
+	}
+	return total
+}
+
+// punch adds a hole, in whole units of holeSize as file systems do.
+func (n *node) punch(from, to int64) {
+	from, to = (from+holeSize-1)/holeSize*holeSize, to/holeSize*holeSize
+	if from >= to {
+		return
+	}
+	kept := n.holes[:0:0]
+	for _, h := range n.holes {
+		if h.to < from || h.from > to {
+			kept = append(kept, h)
+		} else {
+			from, to = min(from, h.from), max(to, h.to)
+		}
+	}
+	n.holes = append(kept, span{from, to})
+}
+
+// holeSize is the least that a hole gives back.
+const holeSize = 512
 
 type write struct {
 	offset int64
@@ -49,7 +82,7 @@ func (n *node) set(c entryChange) {
 }
 
 func (n *node) size() int64 {
-	total := int64(len(n.data))
+	total := int64(len(n.data)) - n.hole()
 	for _, e := range n.entries {
 		total += e.size()
 	}
@@ -58,7 +91,7 @@ func (n *node) size() int64 {
 
 func (n *node) clone() *node {
 	if !n.dir {
-		return &node{data: slices.Clone(n.data), synced: slices.Clone(n.data)}
+		return &node{data: slices.Clone(n.data), synced: slices.Clone(n.data), holes: slices.Clone(n.holes)}
 	}
 	c := newDir()
 	for name, e := range n.entries {

@@ -1,0 +1,5 @@
+//go:build !slow
+
+package memsnap
+
+const usualSteps = 12_000
