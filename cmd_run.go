@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"perdure/memsnap"
 	"perdure/runtime"
 )
 
@@ -93,7 +94,9 @@ func (r *runCommand) options() (o runtime.Options, err error) {
 	o = runtime.Options{
 		Name: r.name, Program: r.program, Every: r.every, Fresh: r.fresh,
 		Args: append([]string{filepath.Base(r.program)}, r.args...), Events: r.event,
+		Keep: memsnap.DefaultPolicy(),
 	}
+	o.Keep.Integrity = false // an older generation is better than none, and run says so
 	if o.Every < 0 {
 		return o, fmt.Errorf("--every %v: the interval cannot be negative", r.every)
 	}

@@ -131,6 +131,7 @@ func (c *cutter) loop(ctx context.Context, p *Process) {
 		defer timer.Stop()
 		tick = timer.C
 	}
+	c.purge(p, (*memsnap.Store).Sweep)
 	for {
 		var req cutRequest
 		select {
@@ -204,7 +205,19 @@ func (c *cutter) one(p *Process, req cutRequest) (memsnap.Info, error) {
 		return memsnap.Info{}, err
 	}
 	c.lastCalls = taken.calls
+	c.purge(p, (*memsnap.Store).PurgeExpired)
 	return info, nil
+}
+
+// purge removes what need not be kept. That it fails costs space and nothing else, so that
+// the operator is told and the process goes on.
+func (c *cutter) purge(p *Process, do func(*memsnap.Store, context.Context) (memsnap.PurgeReport, error)) {
+	if p.opt.Keep == (memsnap.Policy{}) {
+		return
+	}
+	if _, err := do(p.store, context.Background()); err != nil {
+		p.event(WarningEvent{fmt.Sprintf("old generations could not be removed: %v", err)})
+	}
 }
 
 // pauseBetween is how long to wait after a cut that took so long. A guest that only waits

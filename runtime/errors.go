@@ -92,5 +92,5 @@ func (e *OtherProgramError) Error() string {
 // damaged tells whether an error says that a generation cannot be believed, so that an
 // older one should be tried.
 func damaged(err error) bool {
-	return memsnap.IsDamage(err) || errors.Is(err, ErrBadState)
+	return !errors.Is(err, memsnap.ErrIntegrity) && (memsnap.IsDamage(err) || errors.Is(err, ErrBadState))
 }

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"perdure/memsnap"
 )
 
 // history is what must hold from one life of a process to the next. Its positions are
@@ -151,7 +153,9 @@ func (k *killer) place(t *testing.T, s subject, args []string) Options {
 			t.Fatal(err)
 		}
 	}
-	return Options{Dir: processDir(t), Name: s.Name, CacheDir: k.cache, Program: s.path(t),
+	// Few generations are kept, so that purges are killed too.
+	keep := memsnap.Policy{MaxSnapshots: 5, MinSnapshots: 2, Redundancy: 2}
+	return Options{Dir: processDir(t), Name: s.Name, CacheDir: k.cache, Program: s.path(t), Keep: keep,
 		Args: append([]string{s.Guest}, args...), Preopens: []Preopen{{Host: out, Guest: "/"}}}
 }
 

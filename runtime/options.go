@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"perdure/memsnap"
 )
 
 // Options say what to run and how. Dir and CacheDir are required, and Program or Source
@@ -37,6 +39,8 @@ type Options struct {
 	Every time.Duration
 	// MaxShare is the part of the time that snapshots may take; 0 means a quarter.
 	MaxShare float64
+	// Keep says which generations are kept; the zero value keeps all.
+	Keep memsnap.Policy
 	// MemoryLimit bounds linear memory, in bytes; 0 means 4 GiB.
 	MemoryLimit uint64
 

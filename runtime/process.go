@@ -111,7 +111,7 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 	if err := p.occupy(); err != nil {
 		return nil, err
 	}
-	if p.store, err = memsnap.Open(filepath.Join(o.Dir, generationsDir), memsnap.Options{FS: o.hooks.fs}); err != nil {
+	if p.store, err = memsnap.Open(filepath.Join(o.Dir, generationsDir), memsnap.Options{FS: o.hooks.fs, Policy: o.Keep}); err != nil {
 		return nil, err
 	}
 	if p.kernel, err = wasi.OS(); err != nil {
