@@ -2,58 +2,23 @@ package main
 
 import (
 	"errors"
-	"fmt"
-	"net"
 	"strconv"
 	"strings"
 
+	"perdure/config"
 	"perdure/runtime"
 )
 
-// parseDir parses HOST[:GUEST[:ro]]. Without GUEST the guest sees the host's name.
+// parseDir parses a directory of the guest as the configuration does.
 func parseDir(s string) (runtime.Preopen, error) {
-	parts := strings.Split(s, ":")
-	d := runtime.Preopen{Host: parts[0], Guest: parts[0]}
-	if len(parts) > 1 && parts[1] != "" {
-		d.Guest = parts[1]
-	}
-	switch {
-	case d.Host == "":
-		return d, errors.New("the directory is missing; write HOST[:GUEST[:ro]]")
-	case len(parts) == 2 && (parts[1] == "ro" || parts[1] == "rw"):
-		return d, fmt.Errorf("is %q a directory of the guest? write HOST:GUEST:ro, or HOST:/%s", parts[1], parts[1])
-	case len(parts) == 3 && parts[2] == "ro":
-		d.ReadOnly = true
-	case len(parts) > 2:
-		return d, fmt.Errorf("%q is not understood; write HOST[:GUEST[:ro]]", strings.Join(parts[2:], ":"))
-	}
-	return d, nil
+	d, err := config.ParseDir(s)
+	return runtime.Preopen(d), err
 }
 
-// parseListener parses tcp://HOST:PORT, tcp4 and tcp6 alike, and unix:///PATH.
+// parseListener parses a listening socket as the configuration does.
 func parseListener(s string) (runtime.Listener, error) {
-	network, address, ok := strings.Cut(s, "://")
-	l := runtime.Listener{Network: network, Address: address}
-	if !ok {
-		return l, errors.New("write tcp://HOST:PORT or unix:///PATH")
-	}
-	switch network {
-	case "tcp", "tcp4", "tcp6":
-		_, port, err := net.SplitHostPort(address)
-		if err != nil {
-			return l, fmt.Errorf("write %s://HOST:PORT: %w", network, err)
-		}
-		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-			return l, fmt.Errorf("%q is no port number", port)
-		}
-	case "unix":
-		if address == "" {
-			return l, errors.New("the path is missing; write unix:///PATH")
-		}
-	default:
-		return l, fmt.Errorf("%q is no network; there are tcp, tcp4, tcp6 and unix", network)
-	}
-	return l, nil
+	l, err := config.ParseListen(s)
+	return runtime.Listener(l), err
 }
 
 // units of memory, in bytes, longest first.

@@ -6,16 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
+	"perdure/config"
 	"perdure/runtime"
 )
-
-// maxName bounds the name of a process, in bytes, so that it always is a file name.
-const maxName = 100
 
 // place is where processes are kept, as the flags and the environment say.
 type place struct {
@@ -107,26 +103,12 @@ func completeProgram(_ *cobra.Command, args []string, _ string) ([]string, cobra
 	return []string{"wasm"}, cobra.ShellCompDirectiveFilterFileExt
 }
 
-// checkName refuses names of processes that are not good names of directories.
+// checkName refuses names of processes as the configuration does.
 func checkName(name string) error {
-	why := ""
-	switch {
-	case name == "":
-		why = "is empty"
-	case len(name) > maxName:
-		why = fmt.Sprintf("has more than %d bytes", maxName)
-	case strings.HasPrefix(name, "."):
-		why = "begins with a dot"
-	case strings.HasPrefix(name, "-"):
-		why = "begins with a dash"
-	case strings.Contains(name, "/"):
-		why = "contains a slash"
-	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
-		why = "has characters that cannot be printed"
-	default:
-		return nil
+	if err := config.CheckName(name); err != nil {
+		return fmt.Errorf("%w; choose one with --name", err)
 	}
-	return fmt.Errorf("%q is no name for a process: it %s; choose one with --name", name, why)
+	return nil
 }
 
 // nameOf returns the name that a process gets from its program.
