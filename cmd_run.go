@@ -165,7 +165,11 @@ func (r *runCommand) run(ctx context.Context) (err error) {
 		r.sayTrap(trap, res)
 		return &statusError{status: exitTrap}
 	case err != nil && res.Suspended:
-		return fmt.Errorf("%s was stopped, but its last moments could not be saved: %w; what was saved before is intact", o.Name, err)
+		next := "nothing was saved before, so that the next run starts anew"
+		if res.Generation != 0 {
+			next = fmt.Sprintf("what was saved before is intact, and the next run goes on from generation %d", res.Generation)
+		}
+		return fmt.Errorf("%s was stopped, but its last moments could not be saved: %w; %s", o.Name, err, next)
 	case err != nil:
 		return err
 	case res.Suspended:

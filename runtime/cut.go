@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"perdure/memsnap"
 	"perdure/runtime/internal/engine"
 )
@@ -199,7 +201,7 @@ func (c *cutter) one(p *Process, req cutRequest) (memsnap.Info, error) {
 	if c.idle && !taken.timed && !req.suspend && req.answer == nil {
 		return memsnap.Info{}, nil // the newest generation still is the process
 	}
-	info, err := c.finish(p, taken)
+	info, err := c.finish(p, taken, req.suspend)
 	if err != nil {
 		c.undo(p)
 		return memsnap.Info{}, err
@@ -318,8 +320,9 @@ func (c *cutter) collectGarbage() {
 	}
 }
 
-// finish makes the generation of what was taken, while the guest runs on.
-func (c *cutter) finish(p *Process, t *takenCut) (memsnap.Info, error) {
+// finish makes the generation of what was taken, while the guest runs on, or of the last
+// moment.
+func (c *cutter) finish(p *Process, t *takenCut, last bool) (memsnap.Info, error) {
 	image, err := t.image()
 	if err != nil {
 		return memsnap.Info{}, err
@@ -328,11 +331,48 @@ func (c *cutter) finish(p *Process, t *takenCut) (memsnap.Info, error) {
 	if t.data.sections[sectionProcess], err = json.Marshal(t.state); err != nil {
 		return memsnap.Info{}, err
 	}
-	info, err := p.commit(context.Background(), t.data)
+	commit := p.commit
+	if last {
+		commit = p.commitLast
+	}
+	info, err := commit(context.Background(), t.data)
 	if err == nil {
 		c.precompiler.run(p.program, p.cache, image)
 	}
 	return info, err
+}
+
+// commitLast makes the last generation of a run. On a full disk it tries again for a while:
+// what is not stored by then is lost.
+func (p *Process) commitLast(ctx context.Context, d generationData) (memsnap.Info, error) {
+	wait := p.opt.hooks.lastFor
+	if wait == 0 {
+		wait = lastFor
+	}
+	told := false
+	for until := time.Now().Add(wait); ; {
+		info, err := p.commit(ctx, d)
+		if !noSpace(err) || !time.Now().Before(until) {
+			return info, err
+		}
+		if !told {
+			told = true
+			p.event(WarningEvent{fmt.Sprintf("the last moment cannot be saved yet, trying again for %v: %v", wait, err)})
+		}
+		p.cutter.purge(p, (*memsnap.Store).PurgeExpired)
+		timer := time.NewTimer(lastEvery)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return info, err
+		}
+	}
+}
+
+// noSpace tells that something could not be stored for want of room, which may come back.
+func noSpace(err error) bool {
+	return errors.Is(err, memsnap.ErrLowSpace) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
 
 // commit makes a generation of the staged pages and the sections.

@@ -73,6 +73,10 @@ const (
 	// than at the last cut, and every idleEvery at the latest.
 	idleShare = 8
 	idleEvery = 10 * time.Second
+	// lastFor is how long a process that stops tries to store its last generation on a full
+	// disk, and lastEvery how often. Who stops it may kill it after ten seconds.
+	lastFor   = 8 * time.Second
+	lastEvery = 100 * time.Millisecond
 	// collectAfter is how many bytes may be allocated between two garbage collections.
 	collectAfter = 48 << 20
 	// collectEvery is after how many host calls that is looked at between cuts.

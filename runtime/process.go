@@ -506,7 +506,7 @@ func (p *Process) commitEnd(ctx context.Context) error {
 	if err := p.mem.Collect(s.add); err != nil {
 		return err
 	}
-	info, err := p.commit(context.WithoutCancel(ctx), generationData{
+	info, err := p.commitLast(context.WithoutCancel(ctx), generationData{
 		pages:    uint64(len(p.mem.Bytes())) / memsnap.PageSize,
 		sections: map[string][]byte{sectionProcess: b},
 	})
