@@ -21,7 +21,7 @@ import (
 type slowOutput struct {
 	rnd     *rand.Rand
 	wait    time.Duration
-	refused func() // called when the guest has to wait
+	refused func() (more bool) // called when the guest has to wait; returns whether it has room afterwards
 
 	mu    sync.Mutex
 	got   [3]bytes.Buffer
@@ -38,9 +38,8 @@ func (o *slowOutput) Write(stream int, p []byte) (int, time.Duration, error) {
 	}
 	if o.room == 0 && o.wait > 0 {
 		o.waits++
-		o.room = 1 + o.rnd.IntN(40)
-		if o.refused != nil {
-			o.refused()
+		if o.refused() {
+			o.room = 1 + o.rnd.IntN(40)
 		}
 		return 0, o.wait, nil
 	}
@@ -79,10 +78,11 @@ func TestOutputRate(t *testing.T) {
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		left := 1 + o.rnd.IntN(6)
-		o.refused = func() {
+		o.refused = func() bool {
 			if left--; left == 0 {
 				cancel()
 			}
+			return left > 0
 		}
 		r, err := b.life(ctx, nil)
 		cancel()
