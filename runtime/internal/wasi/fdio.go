@@ -194,7 +194,7 @@ func (h *Host) readAt(o *open, bufs [][]byte, offset int64) (int, Errno) {
 			}
 			return done, errno
 		}
-		if last || n < totalBytes(part) || h.interrupt.Load() {
+		if last || n < totalBytes(part) || h.k.Interrupted() {
 			return done, ESUCCESS
 		}
 		bufs = advance(bufs, n)
@@ -286,7 +286,7 @@ func (h *Host) writeAt(o *open, bufs [][]byte, offset int64, flags WriteFlags) (
 		} else if offset >= 0 {
 			offset += int64(n)
 		}
-		if last || n < totalBytes(part) || h.interrupt.Load() {
+		if last || n < totalBytes(part) || h.k.Interrupted() {
 			return done, offset, ESUCCESS
 		}
 		bufs = advance(bufs, n)
