@@ -50,6 +50,12 @@ type Options struct {
 	MaxShare float64
 	// Keep says which generations are kept; the zero value keeps all.
 	Keep memsnap.Policy
+	// Durability is what survives a crash beyond the newest generation; empty means
+	// DurabilityNone. JournalMax is after how many recorded bytes a cut is taken at once; 0
+	// means 64 MiB. NoReplay goes on from the newest generation without the journal.
+	Durability Durability
+	JournalMax uint64
+	NoReplay   bool
 	// MemoryLimit bounds linear memory, in bytes; 0 means 4 GiB.
 	MemoryLimit uint64
 
