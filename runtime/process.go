@@ -142,24 +142,15 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 
 // occupy takes the directory of the process, and for a fresh start makes room for it.
 func (p *Process) occupy() (err error) {
-	if err := os.MkdirAll(p.opt.Dir, 0o700); err != nil {
-		return err
+	if p.opt.Fresh {
+		to, err := Retire(p.opt.Dir, p.opt.Name)
+		if err != nil {
+			return err
+		}
+		if to != "" {
+			p.event(RetiredEvent{Dir: to})
+		}
 	}
-	if p.lock, err = lock(p.opt.Dir, p.opt.Name); err != nil || !p.opt.Fresh {
-		return err
-	}
-	if had, err := hasGenerations(p.opt.Dir); err != nil || !had {
-		return err
-	}
-	to, err := retire(p.opt.Dir)
-	if err != nil {
-		return err
-	}
-	p.event(RetiredEvent{Dir: to})
-	if err := p.lock.Close(); err != nil { // it is that of the old one
-		return err
-	}
-	p.lock = nil
 	if err := os.MkdirAll(p.opt.Dir, 0o700); err != nil {
 		return err
 	}
