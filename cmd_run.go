@@ -230,6 +230,10 @@ func (r *runCommand) event(e runtime.Event) {
 			r.lastFailure = s
 			t.warn("%s", e)
 		}
+	case runtime.LowSpaceEvent:
+		if e.Tries == 1 || t.verbose {
+			t.warn("%s", e)
+		}
 	default:
 		t.warn("%s", e)
 	}

@@ -35,6 +35,7 @@ type cutter struct {
 	// on taken, when it is the hook's.
 	staging     staging
 	broken      error // why no generation can be made any more
+	noRoom      int   // how many in a row could not be made for want of room
 	idle        bool  // since the cut before, the guest only waited
 	idleSince   time.Time
 	lastCalls   uint64
@@ -183,10 +184,8 @@ func (c *cutter) loop(ctx context.Context, p *Process) {
 			return
 		case err != nil && req.suspend:
 			c.err = err
-		case err != nil:
-			p.event(CommitFailedEvent{err})
-		case info.Number != 0:
-			p.event(CommittedEvent{info})
+		default:
+			c.tell(p, info, err)
 		}
 		if req.suspend {
 			return
