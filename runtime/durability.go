@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"time"
 
@@ -58,7 +59,7 @@ const birthVersion = 1
 
 // openJournal puts the journal between the host and the outside.
 func (p *Process) openJournal() (err error) {
-	p.outside = p.kernel
+	p.behind = p.kernel
 	if p.opt.Durability == DurabilityNone || p.opt.Durability == "" {
 		return nil
 	}
@@ -77,7 +78,7 @@ func (p *Process) openJournal() (err error) {
 	if err != nil {
 		return err
 	}
-	p.outside = p.journal
+	p.behind = p.journal
 	return nil
 }
 
@@ -100,7 +101,7 @@ func (p *Process) restoreHost(state []byte, at *journal.Position) error {
 		}
 	}
 	return p.quietly(func() error {
-		host, warnings, err := wasi.Restore(state, p.wasiConfig(), p.outside)
+		host, warnings, err := wasi.Restore(state, p.wasiConfig(), p.behind)
 		if err != nil {
 			return err
 		}
@@ -117,6 +118,9 @@ func (p *Process) continueJournal(at *journal.Position) error {
 	err := p.journal.Continue(*at)
 	if err == nil {
 		return nil
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = errors.New("the journal is gone, as it is after a trap")
 	}
 	p.event(WarningEvent{fmt.Sprintf("going on from the snapshot alone, and what came after it happens again: %v", err)})
 	return p.journal.Restart()
@@ -156,7 +160,7 @@ func (p *Process) beginLife(after uint64) error {
 	}
 	var state []byte
 	err := p.quietly(func() (err error) {
-		if p.wasi, err = wasi.New(p.wasiConfig(), p.outside); err == nil {
+		if p.wasi, err = wasi.New(p.wasiConfig(), p.behind); err == nil {
 			state, err = p.wasi.Save()
 		}
 		return err
@@ -209,7 +213,9 @@ func (p *Process) dropJournal() error {
 	if p.journal == nil {
 		return nil
 	}
-	if err := p.journal.Release(); err != nil {
+	err := p.journal.Release()
+	p.journal, p.behind = nil, p.kernel
+	if err != nil {
 		return err
 	}
 	return journal.Remove(filepath.Join(p.opt.Dir, journalDir))

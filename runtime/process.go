@@ -48,7 +48,7 @@ type Process struct {
 	mem     *linmem.Memory
 	system  *wasi.System
 	kernel  wasi.Kernel // what the guest has of it
-	outside wasi.Kernel // what the host calls: kernel, or the journal before it
+	behind  wasi.Kernel // what the host calls: kernel, or the journal before it
 	stdio   *[3]wasi.Handle
 	journal *journal.Journal // nil if there is none
 	wasi    *wasi.Host
@@ -489,7 +489,8 @@ func (p *Process) Run(ctx context.Context) (Result, error) {
 	case errors.Is(err, engine.ErrRewind):
 		return Result{Generation: p.base}, err
 	case err != nil:
-		return Result{Generation: p.base}, newTrapError(err, p.program.Meta().OriginalIndex)
+		// To repeat all that led here would lead here again.
+		return Result{Generation: p.base}, errors.Join(newTrapError(err, p.program.Meta().OriginalIndex), p.dropJournal())
 	}
 	p.state.Phase = phaseEnded
 	err = p.commitEnd(ctx)

@@ -442,7 +442,7 @@ func Remove(dir string) error {
 
 // Release gives the mapping back. What was recorded stays.
 func (j *Journal) Release() error {
-	j.nowPlayed()
+	j.finishPlaying()
 	j.closeSpent()
 	if j.seg == nil {
 		return nil
