@@ -198,7 +198,7 @@ func receiveProgram(from io.Reader, h *exportHead, path string) error {
 		return err
 	}
 	sum := sha256.New()
-	n, err := io.CopyN(io.MultiWriter(&fileWriter{file: f}, sum), from, int64(h.ProgramSize))
+	n, err := io.CopyN(io.MultiWriter(durable.NewWriter(f), sum), from, int64(h.ProgramSize))
 	switch {
 	case err != nil && n < int64(h.ProgramSize):
 		err = exportReadError("program", err)
@@ -209,18 +209,6 @@ func receiveProgram(from io.Reader, h *exportHead, path string) error {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
-}
-
-// fileWriter writes a file from its beginning.
-type fileWriter struct {
-	file   durable.File
-	offset int64
-}
-
-func (w *fileWriter) Write(b []byte) (int, error) {
-	n, err := w.file.WriteAt(b, w.offset)
-	w.offset += int64(n)
-	return n, err
 }
 
 // ImportArchive puts a generation's own file back in its place in a process that nobody runs,
