@@ -39,8 +39,9 @@ type machine struct {
 	rec record
 
 	// What there should be.
-	file     *file // in the folder; nil if there is none
-	seen     bool  // the folder has been looked at
+	file     *file  // in the folder; nil if there is none
+	problem  string // with what the folder has now, so that file is what it had before, if anything; else empty
+	seen     bool   // the folder has been looked at
 	settings machineSettings
 	held     int // operations that need the process to stand still
 	restart  bool
@@ -61,6 +62,7 @@ type machine struct {
 	notBefore time.Time // no worker is started earlier
 	suspendAt time.Time // no further try to suspend earlier
 	stopAsked bool      // a user's stop is under way
+	unsaved   string    // why the last moments could not be saved when it was suspended last; empty if they were
 }
 
 // machineSettings are the parts of the configuration that decisions depend on.
@@ -73,8 +75,11 @@ type machineSettings struct {
 
 // The inputs.
 type (
-	// inFile tells what the folder has; nil is nothing.
-	inFile struct{ file *file }
+	// inFile tells what the folder has; nil is nothing. With a problem there is something, but it cannot be used.
+	inFile struct {
+		file    *file
+		problem string
+	}
 	// inSettings tells the settings, and whether those changed that a refusal may have come from.
 	inSettings struct {
 		settings machineSettings
@@ -95,15 +100,20 @@ type (
 	// inUp tells that a worker was started, or found.
 	inUp struct {
 		adopted bool
-		program string    // SHA-256, of one that was found; else empty
-		started time.Time // of one that was found
+		// Of one that was found: the SHA-256 of its program, since when it runs, and whether it has loaded it.
+		program string
+		started time.Time
+		ready   bool
 	}
 	// inNotUp tells that none was. Err is nil if it was not tried.
 	inNotUp struct{ err error }
 	// inReady tells that the worker has loaded its program and the guest runs.
 	inReady struct{}
 	// inGone tells that the worker has ended; outcome is nil if it was killed.
-	inGone struct{ outcome *worker.Outcome }
+	inGone struct {
+		outcome *worker.Outcome
+		why     string // without an outcome
+	}
 	// inNotSuspended tells that the worker lives on.
 	inNotSuspended struct{ err error }
 	// inChecked tells whether a program can be run; refusal is empty if so.
@@ -191,6 +201,11 @@ func (m *machine) program() target {
 	copied := target{run: true, sha256: have, fresh: r.Fresh}
 	if m.file == nil {
 		switch {
+		case m.problem != "" && have != "":
+			copied.why = "its file in the folder cannot be used, and what was there runs on: " + m.problem
+			return m.unlessOver(copied)
+		case m.problem != "":
+			return target{why: m.problem, failed: true}
 		case !r.FromState && r.Replaced != "":
 			return target{why: "replaced"}
 		case !r.FromState && !m.seen:
@@ -277,7 +292,7 @@ func (m *machine) decide(now time.Time) []action {
 		if now.Before(m.suspendAt) {
 			return []action{actWait{m.suspendAt}}
 		}
-		m.phase = phaseStopping
+		m.phase, m.unsaved = phaseStopping, ""
 		return []action{actSuspend{}}
 	}
 	return nil
@@ -285,6 +300,11 @@ func (m *machine) decide(now time.Time) []action {
 
 func (in inFile) apply(m *machine, _ time.Time) []action {
 	was := m.file
+	m.problem = in.problem
+	if in.problem != "" { // what runs need not stop
+		m.seen = true
+		return nil
+	}
 	m.file = in.file
 	r := &m.rec
 	switch {
@@ -384,8 +404,10 @@ func (in inUp) apply(m *machine, now time.Time) []action {
 		m.rec.Stats.Starts++
 		return []action{actTell{EventStarting, "starts"}}
 	}
-	m.runs, m.since, m.ready = in.program, in.started, true
-	m.rec.SHA256 = in.program
+	m.runs, m.since, m.fresh, m.ready = in.program, in.started, m.rec.Fresh || m.rec.Replaced != "", false
+	if in.ready {
+		m.loaded()
+	}
 	return []action{actTell{EventAdopted, "runs already, and is adopted"}}
 }
 
@@ -398,19 +420,21 @@ func (in inNotUp) apply(m *machine, now time.Time) []action {
 }
 
 func (inReady) apply(m *machine, _ time.Time) []action {
-	if m.ready {
-		return nil
-	}
 	m.loaded()
 	return nil
 }
 
 // loaded notes that the state in the directory is that of the program that was started.
 func (m *machine) loaded() {
+	if m.ready {
+		return
+	}
 	m.ready = true
 	r := &m.rec
-	r.SHA256 = m.runs
-	r.Fresh, r.Replaced = false, ""
+	r.SHA256, r.Replaced = m.runs, ""
+	if m.fresh {
+		r.Fresh = false
+	}
 	if r.Over != m.runs {
 		r.Over, r.Ended, r.ExitCode = "", false, 0
 	}
@@ -456,9 +480,10 @@ func (in inGone) apply(m *machine, now time.Time) []action {
 	}
 	o := in.outcome
 	if o == nil {
-		text := "its worker was killed, or crashed"
+		text := in.why
 		if asked {
-			m.rec.LastError = text + " while it was being suspended"
+			text += " while it was being suspended; it goes on from its newest generation"
+			m.rec.LastError, m.unsaved = text, text
 			m.rec.Stats.Crashes++
 			return []action{actTell{EventCrashed, m.rec.LastError}}
 		}
@@ -479,6 +504,10 @@ func (in inGone) apply(m *machine, now time.Time) []action {
 		return m.trapped(now, o, ran)
 	case worker.OutcomeRefused:
 		return m.refused(o.Error)
+	}
+	if asked {
+		m.rec.LastError, m.unsaved = o.Error, o.Error
+		return []action{actTell{EventWarning, o.Error}}
 	}
 	return m.crashed(now, o.Error)
 }
@@ -573,7 +602,9 @@ const maxErrorFrames = 32
 func (m *machine) refused(why string) []action {
 	r := &m.rec
 	r.LastError = why
-	r.Replaced = ""
+	if r.Replaced = ""; m.fresh {
+		r.SHA256 = "" // the old state has been put aside
+	}
 	r.Quarantine = quarantine{SHA256: m.runs, Reason: why, Version: m.settings.version}
 	if m.file == nil || m.file.sha256 != m.runs { // its own copy
 		m.over()

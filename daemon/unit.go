@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -15,11 +16,12 @@ import (
 // unit is one process under supervision: a machine, and the shell that carries out its actions. One goroutine, run, owns
 // the machine; all others talk to it by messages, and read what it has published.
 type unit struct {
-	d     *Daemon
-	name  string
-	dir   string
-	log   zerolog.Logger
-	inbox chan message
+	d      *Daemon
+	name   string
+	dir    string
+	log    zerolog.Logger
+	client *worker.Client
+	inbox  chan message
 
 	// Of run alone.
 	m       machine
@@ -40,6 +42,7 @@ type message struct {
 	in     input
 	worker *worker.Handle  // with inUp, and with inGone
 	config *config.Process // with inSettings
+	status *worker.Status  // with inUp, of a worker that was found
 	done   chan struct{}   // closed when it has been dealt with; may be nil
 }
 
@@ -50,19 +53,23 @@ type view struct {
 	ready           bool
 	goal            target
 	file            *file
+	problem         string // with its file
+	confErr         string // with its configuration
 	since           time.Time
 	notBefore       time.Time
 	config          config.Process
 	pending         []string
 	persistErr      error
-	suspendErr      string
-	failedToSuspend int // how often
+	suspendErr      string // of the last try
+	failedToSuspend int    // how often
+	restart, held   bool
+	unsaved         string // see machine
 }
 
 func newUnit(d *Daemon, name string, rec record) *unit {
 	u := &unit{
 		d: d, name: name, dir: d.dirOf(name), log: d.log.With().Str("process", name).Logger(),
-		inbox: make(chan message, 16), changed: make(chan struct{}),
+		client: worker.NewClient(d.dirOf(name)), inbox: make(chan message, 16), changed: make(chan struct{}),
 	}
 	u.m.rec = rec
 	u.timer = time.NewTimer(time.Hour)
@@ -129,7 +136,10 @@ func (u *unit) prepare(ctx context.Context, msg message) {
 		u.abort = nil
 		u.mu.Lock()
 		u.worker = msg.worker
-		u.status = worker.Status{PID: msg.worker.PID()}
+		u.status = worker.Status{PID: msg.worker.PID(), Phase: worker.PhaseStarting, Started: time.Now(), Generation: u.status.Generation}
+		if msg.status != nil {
+			u.status = *msg.status
+		}
 		u.mu.Unlock()
 		if in.adopted {
 			u.started = nil
@@ -170,7 +180,8 @@ func (u *unit) act(ctx context.Context, a action) {
 	case actTell:
 		u.d.tell(u, Event{Kind: a.kind, Text: a.text})
 	case actCheck:
-		u.d.group.Go(func() { u.check(ctx, a) })
+		limit := u.config.Limits.Memory
+		u.d.group.Go(func() { u.check(ctx, a, limit) })
 	case actStart:
 		c := u.config
 		u.started = &c
@@ -197,8 +208,8 @@ func (u *unit) persist() error {
 // publish lets others see what the machine has decided.
 func (u *unit) publish() {
 	v := view{
-		rec: u.m.rec, phase: u.m.phase, ready: u.m.ready, goal: u.m.goal(), file: u.m.file, since: u.m.since,
-		notBefore: u.m.notBefore, config: u.config,
+		rec: u.m.rec, phase: u.m.phase, ready: u.m.ready, goal: u.m.goal(), file: u.m.file, problem: u.m.problem, confErr: u.m.settings.err, since: u.m.since,
+		notBefore: u.m.notBefore, config: u.config, unsaved: u.m.unsaved, restart: u.m.restart, held: u.m.held > 0,
 	}
 	if u.m.phase != phaseNone && u.started != nil {
 		for _, c := range config.DiffProcess(*u.started, u.config) {
@@ -249,16 +260,16 @@ func (u *unit) start(ctx context.Context, a actStart, c config.Process) {
 		u.post(message{in: inNotUp{}})
 		return
 	}
-	w, err := u.d.workers.Start(ctx, worker.Spec{
+	if a.path == "" {
+		a.path = filepath.Join(u.dir, programFile)
+	}
+	w, err := worker.Start(u.d.opt.Executable, worker.Spec{
 		Version: worker.SpecVersion, Name: u.name, Dir: u.dir,
-		CacheDir: u.d.conf().Daemon.CacheDir, Log: u.d.logOf(u.name),
+		CacheDir: u.d.config().Daemon.CacheDir, Log: u.d.logOf(u.name),
 		Program: a.path, SHA256: a.sha256, Fresh: a.fresh, Settings: c,
 	})
 	if err != nil {
 		u.d.slots.release()
-		if ctx.Err() != nil {
-			err = nil
-		}
 		u.post(message{in: inNotUp{err}})
 		return
 	}
@@ -276,8 +287,8 @@ func (u *unit) start(ctx context.Context, a actStart, c config.Process) {
 const maxLoading = 10 * time.Second
 
 // check finds out whether a program would be refused.
-func (u *unit) check(ctx context.Context, a actCheck) {
-	refusal, err := u.d.opt.Check(ctx, a.path)
+func (u *unit) check(ctx context.Context, a actCheck, limit config.Size) {
+	refusal, err := u.d.opt.Check(ctx, a.path, limit)
 	if err != nil {
 		u.log.Warn().Err(err).Str("file", a.path).Msg("the new program could not be checked, and is tried")
 	}
@@ -289,7 +300,7 @@ func (u *unit) suspend(ctx context.Context, w *worker.Handle) {
 	if w == nil {
 		return // it has gone meanwhile, and its inGone is on its way
 	}
-	_, err := w.Client().Suspend(ctx)
+	_, err := u.client.Suspend(ctx)
 	if err == nil || ctx.Err() != nil {
 		return
 	}
