@@ -24,6 +24,7 @@ type cutter struct {
 	taken    chan *takenCut // from the hook
 	over     chan struct{}  // closed when the guest has returned
 	done     chan struct{}  // closed when the loop has
+	changed  chan struct{}  // live has
 	err      error          // of the last, suspending cut; read after done
 
 	// The loop's own, but for the time between a request to the engine and the answer
@@ -37,6 +38,7 @@ type cutter struct {
 
 	mu     sync.Mutex
 	wanted *wantedCut // what the hook shall do; nil: nothing, go on
+	live   Live
 
 	// The guest's goroutine only.
 	heap      []metrics.Sample
@@ -75,7 +77,9 @@ type generationData struct {
 }
 
 // init comes before anything else, so that a request may come before Run.
-func (c *cutter) init() {
+func (c *cutter) init(live Live) {
+	c.live = live
+	c.changed = make(chan struct{}, 1)
 	c.requests = make(chan cutRequest)
 	c.taken = make(chan *takenCut)
 	c.over = make(chan struct{})
@@ -119,18 +123,17 @@ func (p *Process) Snapshot(ctx context.Context) (memsnap.Info, error) {
 // loop takes generations at intervals and on request, until the guest has returned. A
 // cut begins only when the last one is durable.
 func (c *cutter) loop(ctx context.Context, p *Process) {
-	var timer *time.Timer
-	var tick <-chan time.Time
-	arm := func(after time.Duration) {
-		if p.opt.Every > 0 {
-			timer.Reset(max(after, time.Millisecond))
+	var took time.Duration // of the last cut, which ended then
+	ended := time.Now()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	arm := func() {
+		timer.Stop()
+		if l := c.settings(); l.Every > 0 {
+			timer.Reset(max(c.pauseBetween(&l, took)-time.Since(ended), time.Millisecond))
 		}
 	}
-	if p.opt.Every > 0 {
-		timer = time.NewTimer(p.opt.Every)
-		defer timer.Stop()
-		tick = timer.C
-	}
+	arm()
 	c.purge(p, (*memsnap.Store).Sweep)
 	for {
 		var req cutRequest
@@ -140,11 +143,16 @@ func (c *cutter) loop(ctx context.Context, p *Process) {
 		case <-ctx.Done():
 			req.suspend = true
 		case req = <-c.requests:
-		case <-tick:
+		case <-timer.C:
+		case <-c.changed:
+			arm()
+			c.purge(p, (*memsnap.Store).PurgeExpired)
+			continue
 		}
 		began := time.Now()
 		info, err := c.one(p, req)
-		took := time.Since(began)
+		ended = time.Now()
+		took = ended.Sub(began)
 		if req.answer != nil {
 			req.answer <- cutAnswer{info, err}
 		}
@@ -161,7 +169,7 @@ func (c *cutter) loop(ctx context.Context, p *Process) {
 		if req.suspend {
 			return
 		}
-		arm(c.pauseBetween(&p.opt, took))
+		arm()
 	}
 }
 
@@ -212,7 +220,7 @@ func (c *cutter) one(p *Process, req cutRequest) (memsnap.Info, error) {
 // purge removes what need not be kept. That it fails costs space and nothing else, so that
 // the operator is told and the process goes on.
 func (c *cutter) purge(p *Process, do func(*memsnap.Store, context.Context) (memsnap.PurgeReport, error)) {
-	if p.opt.Keep == (memsnap.Policy{}) {
+	if c.settings().Keep == (memsnap.Policy{}) {
 		return
 	}
 	if _, err := do(p.store, context.Background()); err != nil {
@@ -223,12 +231,12 @@ func (c *cutter) purge(p *Process, do func(*memsnap.Store, context.Context) (mem
 // pauseBetween is how long to wait after a cut that took so long. A guest that only waits
 // is cut less and less often: all that changes is how long it has waited, and a small part
 // of that may be lost.
-func (c *cutter) pauseBetween(o *Options, took time.Duration) time.Duration {
-	every := o.Every
+func (c *cutter) pauseBetween(l *Live, took time.Duration) time.Duration {
+	every := l.Every
 	if c.idle {
 		every = max(every, min(time.Since(c.idleSince)/idleShare, idleEvery))
 	}
-	return max(every-took, time.Duration(float64(took)*(1/o.MaxShare-1)))
+	return max(every-took, time.Duration(float64(took)*(1/l.MaxShare-1)))
 }
 
 // undo makes the pages dirty again whose copies are thrown away.
@@ -362,6 +370,7 @@ func (p *Process) commit(ctx context.Context, d generationData) (memsnap.Info, e
 		return memsnap.Info{}, err
 	}
 	p.base = info.Number
+	p.status.generation.Store(p.base)
 	return info, nil
 }
 

@@ -31,8 +31,8 @@ const (
 // oldProgram names the copy of a program that the process ran before.
 func oldProgram(sum string) string { return "program-" + sum + ".wasm" }
 
-// Process is one persistent process. One goroutine calls Open, Run and Close; Snapshot may
-// be called from others.
+// Process is one persistent process. One goroutine calls Open, Run and Close; Snapshot Status and
+// Reconfigure may be called from others.
 type Process struct {
 	opt     Options
 	opened  time.Time
@@ -45,7 +45,9 @@ type Process struct {
 	engine  *engine.Engine
 	program *engine.Program
 	mem     *linmem.Memory
-	kernel  *wasi.System
+	system  *wasi.System
+	kernel  wasi.Kernel // what the guest has of it
+	stdio   *[3]wasi.Handle
 	wasi    *wasi.Host
 	inst    *engine.Instance
 
@@ -54,8 +56,11 @@ type Process struct {
 	base   uint64        // generation that memory is tracked against
 	state  processState
 	before StartedEvent
+	// Restarts of state, which changes.
+	restarts uint64
 
 	cutter cutter
+	status status
 	events sync.Mutex // held while opt.Events is called
 }
 
@@ -73,11 +78,12 @@ type Result struct {
 // or starts anew if there is none or if it has ended. The errors *LockedError,
 // *RefusedError, *OtherProgramError and ErrNoProgram are those of the caller's making.
 func Open(ctx context.Context, o Options) (p *Process, err error) {
-	if err := o.check(); err != nil {
+	live := Live{Every: o.Every, MaxShare: o.MaxShare, Keep: o.Keep}
+	if err := errors.Join(o.check(), live.check()); err != nil {
 		return nil, err
 	}
 	p = &Process{opt: o, opened: time.Now()}
-	p.cutter.init()
+	p.cutter.init(live)
 	opened := p // a return of nil sets p
 	defer func() {
 		if err != nil {
@@ -114,9 +120,10 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 	if p.store, err = memsnap.Open(filepath.Join(o.Dir, generationsDir), memsnap.Options{FS: o.hooks.fs, Policy: o.Keep}); err != nil {
 		return nil, err
 	}
-	if p.kernel, err = wasi.OS(); err != nil {
+	if p.system, err = wasi.OS(); err != nil {
 		return nil, err
 	}
+	p.outside()
 	if err := p.restoreNewest(ctx); err != nil {
 		return nil, err
 	}
@@ -321,6 +328,8 @@ func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 	p.wasi = host
 	p.saved, p.base, p.state = saved, g.Info().Number, saved.state
 	p.state.Restarts++
+	p.restarts = p.state.Restarts
+	p.status.generation.Store(p.base)
 	return nil
 }
 
@@ -347,6 +356,7 @@ func (p *Process) instantiate(ctx context.Context) error {
 	if p.mem, err = linmem.New(linmem.Options{Limit: p.memoryLimit()}); err != nil {
 		return err
 	}
+	p.status.memory.Store(p.mem)
 	if err := p.mem.Fallback(); err != nil {
 		p.event(WarningEvent{fmt.Sprintf("this kernel does not track written pages, so that snapshots read all memory: %v", err)})
 	}
@@ -379,8 +389,24 @@ func (p *Process) growTo(size uint64) error {
 	return nil
 }
 
+// outside makes what the guest has of the system, and its standard streams.
+func (p *Process) outside() {
+	p.kernel = p.system
+	p.stdio = &[3]wasi.Handle{0, 1, 2}
+	if p.opt.hooks.stdio != nil {
+		*p.stdio = *p.opt.hooks.stdio
+	}
+	if p.opt.Stdin != nil {
+		p.stdio[0] = wasi.Handle(p.opt.Stdin.Fd())
+	}
+	if p.opt.Output != nil {
+		p.kernel, p.stdio[1], p.stdio[2] = wasi.WithOutput(p.kernel, p.opt.Output)
+	}
+	p.kernel = watchedKernel{p.kernel, &p.status.waiting}
+}
+
 func (p *Process) wasiConfig() wasi.Config {
-	c := wasi.Config{Args: p.opt.Args, Env: p.opt.Env, Stdio: p.opt.hooks.stdio}
+	c := wasi.Config{Args: p.opt.Args, Env: p.opt.Env, Stdio: p.stdio, Limits: wasi.Limits{Descriptors: p.opt.OpenFiles}}
 	for _, d := range p.opt.Preopens {
 		c.Preopens = append(c.Preopens, wasi.Preopen{Host: d.Host, Guest: d.Guest, ReadOnly: d.ReadOnly})
 	}
@@ -534,8 +560,8 @@ func (p *Process) Close() error {
 	if p.saved != nil {
 		errs = append(errs, p.saved.generation.Close())
 	}
-	if p.kernel != nil {
-		errs = append(errs, p.kernel.Release())
+	if p.system != nil {
+		errs = append(errs, p.system.Release())
 	}
 	if p.engine != nil {
 		errs = append(errs, p.engine.Close(ctx))
@@ -547,6 +573,6 @@ func (p *Process) Close() error {
 		errs = append(errs, p.lock.Close())
 	}
 	// The cutter stays, for requests that come late.
-	p.saved, p.kernel, p.engine, p.cache, p.lock = nil, nil, nil, nil, nil
+	p.saved, p.system, p.engine, p.cache, p.lock = nil, nil, nil, nil, nil
 	return errors.Join(errs...)
 }
