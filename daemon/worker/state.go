@@ -29,10 +29,10 @@ type listener struct {
 	lost uint64 // guarded by state.mu
 }
 
-func newState(s *Spec, notApplied []string) *state {
+func newState(s *Spec) *state {
 	return &state{
 		status: Status{
-			Version: ProtocolVersion, Name: s.Name, PID: pid(), Phase: PhaseStarting, Started: time.Now(), NotApplied: notApplied,
+			Version: ProtocolVersion, Name: s.Name, PID: pid(), Phase: PhaseStarting, Started: time.Now(),
 		},
 		listeners: make(map[*listener]bool),
 	}
@@ -43,7 +43,7 @@ func (s *state) snapshot() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.status
-	st.Warnings = slices.Clone(st.Warnings)
+	st.Warnings, st.NotApplied = slices.Clone(st.Warnings), slices.Clone(st.NotApplied)
 	return st
 }
 
