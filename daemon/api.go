@@ -193,6 +193,7 @@ func (s *server) handler() http.Handler {
 		return writeJSON(rw, d.snapshotAll(r.Context()))
 	})
 	handle("GET /v1/processes/{name}/logs", s.logs)
+	handle("POST /v1/processes/{name}/attach", s.attach)
 	handle("GET /v1/events", s.events)
 	handle("POST /v1/reload", func(rw http.ResponseWriter, _ *http.Request) error {
 		out, err := d.Reload()

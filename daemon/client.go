@@ -144,6 +144,27 @@ func (c *Client) Events(ctx context.Context, name string, f func(Event) error) e
 	}
 }
 
+// Attach joins the standard streams of a process: what is read is its output from now on, what is written its input. It
+// outlasts restarts of the process; it ends when the process stops. To close it leaves the process alone.
+func (c *Client) Attach(ctx context.Context, name string) (io.ReadWriteCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://perdure/v1/"+processPath(name, "attach"), nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Connection", "Upgrade")
+	req.Header.Set("Upgrade", upgradeConsole)
+	resp, err := c.send(req)
+	if err != nil {
+		return nil, err
+	}
+	conn, ok := resp.Body.(io.ReadWriteCloser)
+	if resp.StatusCode != http.StatusSwitchingProtocols || !ok {
+		defer resp.Body.Close() // it was read only
+		return nil, newError(CodeInternal, "the daemon answers %s", resp.Status)
+	}
+	return conn, nil
+}
+
 // processPath is the path of what is asked of a process.
 func processPath(name, what string) string {
 	p := "processes/" + url.PathEscape(name)
@@ -169,7 +190,7 @@ func (c *Client) ask(ctx context.Context, method, path string, body, answer any)
 	return nil
 }
 
-// do makes a request, and an error of an answer that is none.
+// do makes a request with a body of JSON, and an error of an answer that is none.
 func (c *Client) do(ctx context.Context, method, path string, body any) (*http.Response, error) {
 	var r io.Reader
 	if body != nil {
@@ -183,6 +204,11 @@ func (c *Client) do(ctx context.Context, method, path string, body any) (*http.R
 	if err != nil {
 		return nil, err
 	}
+	return c.send(req)
+}
+
+// send makes a request, and an error of an answer that is none.
+func (c *Client) send(req *http.Request) (*http.Response, error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
 		var where *url.Error // says no more than the path
