@@ -2,8 +2,10 @@ package worker
 
 import (
 	"context"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -197,4 +199,15 @@ func generation(t testing.TB, c *Client) uint64 {
 		t.Fatal(err)
 	}
 	return st.Generation
+}
+
+// seed returns a random source that PERDURE_SEED repeats, and prints its seed.
+func seed(t testing.TB) *rand.Rand {
+	t.Helper()
+	s := rand.Uint64()
+	if v, err := strconv.ParseUint(os.Getenv("PERDURE_SEED"), 10, 64); err == nil {
+		s = v
+	}
+	t.Logf("PERDURE_SEED=%d", s)
+	return rand.New(rand.NewPCG(s, 0))
 }
