@@ -13,7 +13,6 @@ type Position struct {
 	Written  uint64 // given to the socket
 	Closed   bool   // our side of the stream was shut down for writing
 	Deaf     bool   // and for reading, before the peer had ended its side
-	Ended    bool   // the peer has ended its side: not our doing, and no part of a comparison
 }
 
 // Linux's states of a TCP connection.
@@ -77,7 +76,6 @@ func position(info *unix.TCPInfo, in, out uint64, dialled, hangup bool) (p Posit
 		final = true
 	case tcpCloseWait, tcpLastAck, tcpClosing, tcpTimeWait:
 		p.Consumed-- // the peer's end of stream counts as a byte
-		p.Ended = true
 	case tcpEstablished, tcpFinWait1, tcpFinWait2:
 		p.Deaf = hangup
 	default:
@@ -108,13 +106,9 @@ func deaf(fd int) bool {
 // Unmoved reports whether a connection that stood at saved stands there still. Final is what PositionOf said with now.
 func (saved Position) Unmoved(now Position, final bool) bool {
 	if !final {
-		saved.Ended = now.Ended
 		return saved == now
 	}
-	// An end that came since, and a byte that was moved, look the same. What cannot be told apart has moved.
-	if saved.Ended {
-		saved.Consumed++
-	}
+	// An end of the peer that came and a byte that was consumed look the same. What cannot be told apart has moved.
 	if saved.Closed {
 		saved.Written++
 	}

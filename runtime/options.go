@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"perdure/memsnap"
+	"perdure/runtime/internal/wasi"
 )
 
 // Options say what to run and how. Dir and CacheDir are required, and Program or Source
@@ -33,6 +34,10 @@ type Options struct {
 	Args, Env []string
 	Preopens  []Preopen
 	Listeners []Listener
+	// Sockets, if not nil, keeps the sockets while no worker runs the process, so that its
+	// connections go on in the next run. It is asked once the lock is held. The Process
+	// closes what it gets.
+	Sockets func() (SocketKeeper, error) `json:"-"`
 
 	// Every is the time between the starts of two cuts; 0 means only on request and at
 	// the end. It stretches so that snapshots take at most MaxShare of the time.
@@ -57,6 +62,15 @@ type Preopen struct {
 	Guest    string
 	ReadOnly bool
 }
+
+// SocketKeeper holds the sockets of a process while no worker runs it. KeptSocket,
+// KeptListener and SocketPosition are what its methods deal in.
+type (
+	SocketKeeper   = wasi.SocketKeeper
+	KeptSocket     = wasi.KeptSocket
+	KeptListener   = wasi.KeptListener
+	SocketPosition = wasi.SocketPosition
+)
 
 // Listener is a listening socket that the guest is given: network tcp, tcp4, tcp6 or
 // unix, and an address as in package net.

@@ -46,6 +46,7 @@ type Process struct {
 	program *engine.Program
 	mem     *linmem.Memory
 	kernel  *wasi.System
+	keeper  SocketKeeper // nil if there is none
 	wasi    *wasi.Host
 	inst    *engine.Instance
 
@@ -117,6 +118,7 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 	if p.kernel, err = wasi.OS(); err != nil {
 		return nil, err
 	}
+	p.useKeeper()
 	if err := p.restoreNewest(ctx); err != nil {
 		return nil, err
 	}
@@ -456,6 +458,7 @@ func (p *Process) Run(ctx context.Context) (Result, error) {
 	var exit *wasi.ExitError
 	switch {
 	case errors.Is(err, engine.ErrUnwound):
+		p.park(cutErr)
 		return Result{Suspended: true, Generation: p.base}, cutErr
 	case errors.As(err, &exit):
 		p.state.ExitCode = exit.Code
@@ -521,6 +524,9 @@ func (p *Process) commitEnd(ctx context.Context) error {
 func (p *Process) closeGuest() error {
 	var errs []error
 	if p.wasi != nil {
+		if p.state.Phase != phaseEnded {
+			p.kernel.Leave()
+		}
 		p.wasi.Close()
 		p.wasi = nil
 	}
@@ -546,6 +552,9 @@ func (p *Process) Close() error {
 	if p.kernel != nil {
 		errs = append(errs, p.kernel.Release())
 	}
+	if p.keeper != nil {
+		errs = append(errs, p.keeper.Close())
+	}
 	if p.engine != nil {
 		errs = append(errs, p.engine.Close(ctx))
 	}
@@ -556,6 +565,6 @@ func (p *Process) Close() error {
 		errs = append(errs, p.lock.Close())
 	}
 	// The cutter stays, for requests that come late.
-	p.saved, p.kernel, p.engine, p.cache, p.lock = nil, nil, nil, nil, nil
+	p.saved, p.kernel, p.keeper, p.engine, p.cache, p.lock = nil, nil, nil, nil, nil, nil
 	return errors.Join(errs...)
 }
