@@ -17,13 +17,12 @@ func newKeeperCommand(*environment) *cobra.Command {
 		Use:   "keeper --socket PATH",
 		Short: "hold the sockets of processes while no worker runs them",
 		Long: `Hold the sockets of processes while no worker runs them. perdure run starts a keeper of its own
-where it needs one; this command is for one that many processes share, as a service:
-
-  perdure keeper --socket /run/perdure/keeper.sock
-  perdure run --keeper /run/perdure/keeper.sock --listen tcp://:8080 server.wasm
+where it needs one; this command is for one that many processes share, as a service.
 
 SIGTERM ends it, and with it the connections that no worker has. Only its own user can
 connect to it.`,
+		Example: `  perdure keeper --socket /run/perdure/keeper.sock
+  perdure run --keeper /run/perdure/keeper.sock --listen tcp://:8080 server.wasm`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runKeeper(cmd.Context(), k) },
 	}

@@ -101,13 +101,13 @@ func (k kept) Accept(l runtime.KeptListener) (runtime.KeptSocket, error) {
 	return keptSocket(h), err
 }
 
-func (k kept) Unmoved(fd int, at runtime.SocketPosition) (bool, error) {
-	now, final, err := netpersist.PositionOf(fd, at.Dialled)
+func (k kept) Unmoved(fd int, at runtime.SocketPosition) (same, over bool, err error) {
+	now, over, err := netpersist.PositionOf(fd, at.Dialled)
 	if err != nil {
-		return false, fmt.Errorf("where the connection stands: %w", err)
+		return false, false, fmt.Errorf("where the connection stands: %w", err)
 	}
 	saved := netpersist.Position{Consumed: at.Consumed, Written: at.Written, Closed: at.Closed, Deaf: at.Deaf}
-	return saved.Unmoved(now, final), nil
+	return saved.Unmoved(now, over), over, nil
 }
 
 var _ runtime.SocketKeeper = kept{}

@@ -76,12 +76,13 @@ func (s *System) Adopt(state SocketState) (h Handle, err error) {
 
 // unmoved returns nil if a socket stands where the guest left it.
 func (s *System) unmoved(h KeptSocket, at SocketPosition) error {
-	if s.parked || h.Datagram {
-		// Nobody has used it since; or what is lost or doubled is what the network may lose or double.
-		return nil
+	if h.Datagram {
+		return nil // what is lost or doubled is what the network may lose or double
 	}
-	same, err := s.keeper.Unmoved(h.FD, at)
+	same, over, err := s.keeper.Unmoved(h.FD, at)
 	switch {
+	case s.parked && (over || err != nil):
+		return nil // nobody has used it since, though the counters cannot tell
 	case err != nil:
 		return fmt.Errorf("%w: %v", errUnknown, err)
 	case !same:

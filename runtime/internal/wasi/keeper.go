@@ -29,9 +29,9 @@ type SocketKeeper interface {
 	Park(cut uint64) error
 	// Close ends the connection to the keeper, which keeps what it has.
 	Close() error
-	// Unmoved reports whether a TCP connection stands at that position, by the kernel's counters. An error says that they
-	// do not tell.
-	Unmoved(fd int, at SocketPosition) (bool, error)
+	// Unmoved reports whether a TCP connection stands at that position, by the kernel's counters, and whether it is over
+	// for both sides, when they may say that it has moved though it has not. An error says that they do not tell.
+	Unmoved(fd int, at SocketPosition) (same, over bool, err error)
 }
 
 // KeptSocket is a socket that the keeper holds too.
