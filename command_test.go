@@ -40,6 +40,7 @@ func TestJSONIsDocumented(t *testing.T) {
 	root := testRoot()
 	for name, value := range map[string]any{
 		"generations": []generationJSON{}, "verify": []verifiedJSON{}, "check": checkJSON{}, "stack": stackJSON{},
+		"purge": purgedJSON{}, "diff": diffJSON{}, "dump": dumpJSON{},
 	} {
 		c, _, err := root.Find([]string{name})
 		if err != nil {

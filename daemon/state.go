@@ -3,7 +3,13 @@ package daemon
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
+	"perdure/daemon/worker"
 	"perdure/memsnap"
 	"perdure/runtime"
 )
@@ -40,4 +46,20 @@ func newestGeneration(dir string) uint64 {
 		}
 	}
 	return 0
+}
+
+// clearEmpty removes the directory of a process of which nothing was saved. One that holds more is left alone.
+func clearEmpty(dir string) error {
+	if _, err := runtime.OpenSaved(dir); !errors.Is(err, runtime.ErrNoProcess) {
+		return err
+	}
+	for _, name := range []string{RecordFile, worker.OutcomeFile, worker.LogFile, "worker.lock"} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) {
+		return err
+	}
+	return nil
 }

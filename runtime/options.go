@@ -22,7 +22,8 @@ type Options struct {
 	// share it. Empty means none.
 	CacheDir string
 
-	// Program is the path of the module; Source, if not nil, its bytes.
+	// Program is the path of the module; Source, if not nil, its bytes. Without either the
+	// process goes on with the copy that it keeps.
 	Program string
 	Source  []byte
 
@@ -55,6 +56,8 @@ type Options struct {
 	MaxShare float64
 	// Keep says which generations are kept; the zero value keeps all.
 	Keep memsnap.Policy
+	// Key authenticates the generations, as memsnap.Options.Key does; nil means none.
+	Key []byte `json:"-"`
 	// Durability is what survives a crash beyond the newest generation; empty means
 	// DurabilityNone. JournalMax is after how many recorded bytes a cut is taken at once; 0
 	// means 64 MiB. NoReplay goes on from the newest generation without the journal.

@@ -122,7 +122,7 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 	if err := p.occupy(); err != nil {
 		return nil, err
 	}
-	if p.store, err = memsnap.Open(filepath.Join(o.Dir, generationsDir), memsnap.Options{FS: o.hooks.fs, Policy: o.Keep}); err != nil {
+	if p.store, err = memsnap.Open(filepath.Join(o.Dir, generationsDir), memsnap.Options{FS: o.hooks.fs, Policy: o.Keep, Key: o.Key}); err != nil {
 		return nil, err
 	}
 	if p.system, err = wasi.OS(); err != nil {
@@ -187,12 +187,18 @@ func (p *Process) event(e Event) {
 func (p *Process) findProgram() ([]byte, error) {
 	kept := filepath.Join(p.opt.Dir, programFile)
 	src, err := p.opt.Source, error(nil)
-	if src == nil {
+	switch {
+	case src != nil:
+	case p.opt.Program == "":
+		err = fmt.Errorf("%w: process %q keeps no copy of one", ErrNoProgram, p.opt.Name)
+	default:
 		src, err = readProgram(p.opt.Program)
 	}
 	if errors.Is(err, ErrNoProgram) {
 		if b, kerr := os.ReadFile(kept); kerr == nil {
-			p.event(WarningEvent{fmt.Sprintf("%s is gone, going on with the copy that the process keeps", p.opt.Program)})
+			if p.opt.Program != "" {
+				p.event(WarningEvent{fmt.Sprintf("%s is gone, going on with the copy that the process keeps", p.opt.Program)})
+			}
 			src, err = b, nil
 			p.copied = true
 		}
@@ -207,6 +213,9 @@ func (p *Process) findProgram() ([]byte, error) {
 // badCopy is the error of a process whose program is gone and whose copy is not what it
 // was.
 func (p *Process) badCopy(why error) error {
+	if p.opt.Program == "" {
+		return fmt.Errorf("%w: the copy that the process keeps is damaged: %v", ErrNoProgram, why)
+	}
 	return fmt.Errorf("%w: %s, and the copy that the process keeps is damaged: %v", ErrNoProgram, p.opt.Program, why)
 }
 

@@ -43,6 +43,14 @@ type processState struct {
 	Journal *journal.Position `json:"journal,omitempty"`
 }
 
+// alone returns the section for a copy of the generation that is gone on from by itself,
+// without the answers of the outside that were recorded after it.
+func (s *processState) alone() ([]byte, error) {
+	c := *s
+	c.Journal = nil
+	return json.Marshal(c)
+}
+
 // savedProcess is a generation read back.
 type savedProcess struct {
 	generation *memsnap.Generation
