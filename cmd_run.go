@@ -94,7 +94,7 @@ func (r *runCommand) options() (o runtime.Options, err error) {
 	o = runtime.Options{
 		Name: r.name, Program: r.program, Every: r.every, Fresh: r.fresh,
 		Args: append([]string{filepath.Base(r.program)}, r.args...), Events: r.event,
-		Keep: memsnap.DefaultPolicy(),
+		Keep: memsnap.DefaultPolicy(), CommandOnly: true,
 	}
 	o.Keep.Integrity = false // an older generation is better than none, and run says so
 	if o.Every < 0 {

@@ -31,8 +31,8 @@ const (
 // oldProgram names the copy of a program that the process ran before.
 func oldProgram(sum string) string { return "program-" + sum + ".wasm" }
 
-// Process is one persistent process. One goroutine calls Open, Run and Close; Snapshot Status and
-// Reconfigure may be called from others.
+// Process is one persistent process. One goroutine calls Open, Run and Close; Snapshot Call, Status
+// and Reconfigure may be called from others.
 type Process struct {
 	opt     Options
 	opened  time.Time
@@ -61,7 +61,12 @@ type Process struct {
 
 	cutter cutter
 	status status
-	events sync.Mutex // held while opt.Events is called
+
+	reactor bool          // fixed by Open
+	calls   chan *call    // to Run
+	over    chan struct{} // closed when Run has returned
+	runErr  error         // of Run, once over is closed
+	events  sync.Mutex    // held while opt.Events is called
 }
 
 // Result is how a run ended.
@@ -84,6 +89,7 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 	}
 	p = &Process{opt: o, opened: time.Now()}
 	p.cutter.init(live)
+	p.calls, p.over = make(chan *call), make(chan struct{})
 	opened := p // a return of nil sets p
 	defer func() {
 		if err != nil {
@@ -100,9 +106,10 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 		}
 		return nil, err
 	}
-	if _, err := entry(p.module); err != nil {
+	if err := checkEntry(p.module, o.CommandOnly); err != nil {
 		return nil, &RefusedError{Program: p.opt.programName(), Err: err}
 	}
+	p.reactor = kindOf(p.module) == KindReactor
 	if p.module.NumMemories() > 0 {
 		if need := p.module.MemoryAt(0).Min * wasmPageSize; need > p.memoryLimit() {
 			return nil, &RefusedError{Program: p.opt.programName(),
@@ -293,6 +300,9 @@ func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 	if saved.state.Program != p.sum {
 		return &OtherProgramError{Name: p.opt.Name, Have: saved.state.Program, Want: p.sum}
 	}
+	if err := saved.fits(p.module); err != nil {
+		return err
+	}
 	if err := p.instantiate(ctx); err != nil {
 		return err
 	}
@@ -317,11 +327,13 @@ func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 	if err := p.inst.Restore(saved.image); err != nil {
 		return fmt.Errorf("%w: generation %d: %w", ErrBadState, g.Info().Number, err)
 	}
-	if _, _, err := p.program.Meta().CheckStack(saved.image.Root, saved.image.Frames); err != nil {
-		return fmt.Errorf("%w: generation %d: %w", ErrBadState, g.Info().Number, err)
-	}
-	if err := p.inst.Prepare(saved.image); err != nil {
-		return fmt.Errorf("generation %d: %w", g.Info().Number, err) // of compiling: no damage
+	if saved.state.Phase != phaseIdle { // which has no stack
+		if _, _, err := p.program.Meta().CheckStack(saved.image.Root, saved.image.Frames); err != nil {
+			return fmt.Errorf("%w: generation %d: %w", ErrBadState, g.Info().Number, err)
+		}
+		if err := p.inst.Prepare(saved.image); err != nil {
+			return fmt.Errorf("generation %d: %w", g.Info().Number, err) // of compiling: no damage
+		}
 	}
 	p.sealCache()
 	host, warnings, err := wasi.Restore(saved.wasi, p.wasiConfig(), p.kernel)
@@ -352,7 +364,10 @@ func (p *Process) fresh(ctx context.Context) error {
 		return err
 	}
 	p.wasi = host
-	p.state = processState{Version: processVersion, Program: p.sum, Phase: phaseMain}
+	p.state = processState{Version: 1, Program: p.sum, Phase: phaseMain}
+	if p.reactor {
+		p.state.Version, p.state.Phase = reactorVersion, phaseInit
+	}
 	if p.module.Start != nil {
 		p.state.Phase = phaseStart
 	}
@@ -459,8 +474,12 @@ func (p *Process) Restored() (generation uint64, ok bool) { return p.base, p.sav
 
 // Run runs the guest until it ends or is suspended. When ctx is done the process is
 // suspended. The error is a *TrapError when the guest did what it must not. Run may be
-// called once.
-func (p *Process) Run(ctx context.Context) (Result, error) {
+// called once. A reactor does not end by itself: Run serves Call until ctx is done.
+func (p *Process) Run(ctx context.Context) (r Result, err error) {
+	defer func() {
+		p.runErr = err
+		close(p.over)
+	}()
 	// A guest owns a processor while it runs; the goroutine that asks it for cuts needs
 	// another. All of this stops the world, so it comes before the guest. Setting the number
 	// of processors, even to what it is, keeps the runtime from following that of a container;
@@ -476,7 +495,7 @@ func (p *Process) Run(ctx context.Context) (Result, error) {
 		p.event(p.before)
 	}
 	p.cutter.start(ctx, p)
-	err := p.runGuest()
+	err = p.runGuest()
 	cutErr := p.cutter.stop()
 
 	var exit *wasi.ExitError
@@ -497,6 +516,9 @@ func (p *Process) Run(ctx context.Context) (Result, error) {
 
 // runGuest takes the guest through the rest of its life.
 func (p *Process) runGuest() error {
+	if p.reactor {
+		return p.runReactor()
+	}
 	resume := p.saved != nil
 	run := func(f uint32) error {
 		if resume {

@@ -35,7 +35,7 @@ type status struct {
 func (p *Process) Status() Status {
 	s := Status{
 		Generation: p.status.generation.Load(), Waiting: p.status.waiting.Load(),
-		Program: p.sum, Restarts: p.restarts,
+		Program: p.sum, Reactor: p.reactor, Restarts: p.restarts,
 	}
 	if m := p.status.memory.Load(); m != nil {
 		s.MemoryBytes = m.Size()
