@@ -129,7 +129,7 @@ the same command again, and it goes on from where it was, in the middle of a fun
 		c.GroupID = groupLook
 		root.AddCommand(c)
 	}
-	root.AddCommand(newVersionCommand(env))
+	root.AddCommand(newVersionCommand(env), newWorkerCommand())
 	return root
 }
 

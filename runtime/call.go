@@ -56,6 +56,8 @@ type call struct {
 type callAnswer struct {
 	results []Value
 	err     error
+	covered bool // by the journal, so that no generation is needed to keep what it did
+	known   bool // of the past, in which it was answered
 }
 
 // Call calls a function of a reactor and returns its results. It may be called from any
@@ -63,7 +65,8 @@ type callAnswer struct {
 // Value describes.
 //
 // What a call does to the program's state lasts, also if it traps: then it is all that was done
-// until then. With Options.DurableCalls the answer comes when a generation has it, else before.
+// until then. With Options.DurableCalls the answer comes when that is in a generation or in the
+// journal, else before.
 //
 // The error is ErrNotReactor, a *NoExportError or *ArgumentError before anything was done; a
 // *TrapError if the function did what it must not, and can be called again; a *CallExitError
@@ -107,7 +110,7 @@ func (p *Process) Call(ctx context.Context, export string, args []string) ([]Val
 	case a.err != nil && !errors.As(a.err, &trap):
 		return nil, a.err
 	}
-	if p.opt.DurableCalls {
+	if p.opt.DurableCalls && !a.covered {
 		if err := p.saveNow(ctx); err != nil {
 			return nil, &NotSavedError{Results: a.results, Trap: trap, Err: err}
 		}
@@ -170,14 +173,23 @@ func (p *Process) runReactor() error {
 			return err
 		}
 		words, err := p.inst.Resume(p.saved.image)
-		k := &call{callable: f, answer: make(chan callAnswer, 1)}
-		if err := p.called(k, words, err); err != nil {
+		if err := p.calledBefore(&call{callable: f, answer: make(chan callAnswer, 1)}, words, err); err != nil {
 			return err
 		}
-		a := <-k.answer
-		p.event(CallFinishedEvent{Export: f.name, Results: a.results, Err: a.err})
 	}
 	return p.serve()
+}
+
+// calledBefore ends a call that was begun in a life before. It is told, unless it was
+// answered then.
+func (p *Process) calledBefore(k *call, words []uint64, err error) error {
+	if err := p.called(k, words, err); err != nil {
+		return err
+	}
+	if a := <-k.answer; !a.known {
+		p.event(CallFinishedEvent{Export: k.name, Results: a.results, Err: a.err})
+	}
+	return nil
 }
 
 // serve carries out calls. Between them no code of the guest runs, so cuts are made here.
@@ -195,6 +207,17 @@ func (p *Process) serve() error {
 			continue
 		default:
 		}
+		past, err := p.pastCall()
+		if err != nil {
+			return err
+		}
+		if past != nil {
+			words, err := p.begin(past)
+			if err := p.calledBefore(past, words, err); err != nil {
+				return err
+			}
+			continue
+		}
 		select {
 		case <-c.idleCut:
 			if !p.inst.CutIdle() {
@@ -206,8 +229,8 @@ func (p *Process) serve() error {
 			case c.awake <- struct{}{}:
 			default:
 			}
-			p.state.Phase, p.state.Call = phaseCall, k.name
-			words, err := p.inst.Run(k.index, k.args...)
+			p.recordCall(k)
+			words, err := p.begin(k)
 			if err := p.called(k, words, err); err != nil {
 				return err
 			}
@@ -215,6 +238,12 @@ func (p *Process) serve() error {
 			c.collectGarbage() // others in this process make some
 		}
 	}
+}
+
+// begin calls the function.
+func (p *Process) begin(k *call) (words []uint64, err error) {
+	p.state.Phase, p.state.Call = phaseCall, k.name
+	return p.inst.Run(k.index, k.args...)
 }
 
 // called answers a call that has returned. Its error is one that ends the run.
@@ -235,11 +264,17 @@ func (p *Process) called(k *call, words []uint64, err error) error {
 	}
 	p.state.Phase, p.state.Call = phaseIdle, ""
 	p.cutter.collectGarbage()
+	var a callAnswer
 	if err != nil {
-		k.answer <- callAnswer{err: newTrapError(err, p.program.Meta().OriginalIndex)}
+		a.err = newTrapError(err, p.program.Meta().OriginalIndex)
 	} else {
-		k.answer <- callAnswer{results: k.values(words)}
+		a.results = k.values(words)
 	}
+	if a.known, a.covered, err = p.recordReturn(words, err != nil); err != nil {
+		k.answer <- callAnswer{err: err}
+		return err
+	}
+	k.answer <- a
 	return nil
 }
 

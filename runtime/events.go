@@ -67,6 +67,16 @@ func (e CallFinishedEvent) String() string {
 	return fmt.Sprintf("the call of %s that was under way has returned %v", plain(e.Export), e.Results)
 }
 
+// ReplayedEvent tells that the guest has been brought to where it was when it was killed.
+type ReplayedEvent struct {
+	Records int           // answers of the outside that were played
+	Took    time.Duration // from the restore on
+}
+
+func (e ReplayedEvent) String() string {
+	return fmt.Sprintf("played %d answers from the journal, nothing is lost", e.Records)
+}
+
 // SkippedEvent tells that a generation could not be used and an older one is tried.
 type SkippedEvent struct {
 	Generation uint64

@@ -55,6 +55,12 @@ type Options struct {
 	MaxShare float64
 	// Keep says which generations are kept; the zero value keeps all.
 	Keep memsnap.Policy
+	// Durability is what survives a crash beyond the newest generation; empty means
+	// DurabilityNone. JournalMax is after how many recorded bytes a cut is taken at once; 0
+	// means 64 MiB. NoReplay goes on from the newest generation without the journal.
+	Durability Durability
+	JournalMax uint64
+	NoReplay   bool
 	// MemoryLimit bounds linear memory, in bytes; 0 means 4 GiB.
 	MemoryLimit uint64
 
@@ -98,6 +104,10 @@ const (
 	// than at the last cut, and every idleEvery at the latest.
 	idleShare = 8
 	idleEvery = 10 * time.Second
+	// lastFor is how long a process that stops tries to store its last generation on a full
+	// disk, and lastEvery how often. Who stops it may kill it after ten seconds.
+	lastFor   = 8 * time.Second
+	lastEvery = 100 * time.Millisecond
 	// collectAfter is how many bytes may be allocated between two garbage collections.
 	collectAfter = 48 << 20
 	// collectEvery is after how many host calls that is looked at between cuts.

@@ -17,6 +17,7 @@ import (
 	"perdure/internal/durable"
 	"perdure/memsnap"
 	"perdure/runtime/internal/engine"
+	"perdure/runtime/internal/journal"
 	"perdure/runtime/internal/linmem"
 	"perdure/runtime/internal/wasi"
 	"perdure/runtime/internal/wasm"
@@ -47,15 +48,18 @@ type Process struct {
 	mem     *linmem.Memory
 	system  *wasi.System
 	kernel  wasi.Kernel // what the guest has of it
+	behind  wasi.Kernel // what the host calls: kernel, or the journal before it
 	stdio   *[3]wasi.Handle
+	journal *journal.Journal // nil if there is none
 	wasi    *wasi.Host
 	inst    *engine.Instance
 
 	// Fixed by Open, used by Run.
-	saved  *savedProcess // to go on from; nil for a fresh start
-	base   uint64        // generation that memory is tracked against
-	state  processState
-	before StartedEvent
+	saved   *savedProcess // to go on from; nil for a fresh start
+	base    uint64        // generation that memory is tracked against
+	state   processState
+	before  StartedEvent
+	endedAt uint64 // the generation in which the life before ended
 	// Restarts of state, which changes.
 	restarts uint64
 
@@ -66,7 +70,10 @@ type Process struct {
 	calls   chan *call    // to Run
 	over    chan struct{} // closed when Run has returned
 	runErr  error         // of Run, once over is closed
-	events  sync.Mutex    // held while opt.Events is called
+	// uncovered tells that the journal has missed something in this life. It is of the guest's
+	// goroutine.
+	uncovered bool
+	events    sync.Mutex // held while opt.Events is called
 }
 
 // Result is how a run ended.
@@ -145,24 +152,15 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 
 // occupy takes the directory of the process, and for a fresh start makes room for it.
 func (p *Process) occupy() (err error) {
-	if err := os.MkdirAll(p.opt.Dir, 0o700); err != nil {
-		return err
+	if p.opt.Fresh {
+		to, err := Retire(p.opt.Dir, p.opt.Name)
+		if err != nil {
+			return err
+		}
+		if to != "" {
+			p.event(RetiredEvent{Dir: to})
+		}
 	}
-	if p.lock, err = lock(p.opt.Dir, p.opt.Name); err != nil || !p.opt.Fresh {
-		return err
-	}
-	if had, err := hasGenerations(p.opt.Dir); err != nil || !had {
-		return err
-	}
-	to, err := retire(p.opt.Dir)
-	if err != nil {
-		return err
-	}
-	p.event(RetiredEvent{Dir: to})
-	if err := p.lock.Close(); err != nil { // it is that of the old one
-		return err
-	}
-	p.lock = nil
 	if err := os.MkdirAll(p.opt.Dir, 0o700); err != nil {
 		return err
 	}
@@ -294,7 +292,7 @@ func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 		return p.badCopy(fmt.Errorf("SHA-256 %.12s…, was %.12s…", p.sum, saved.state.Program))
 	}
 	if saved.state.Phase == phaseEnded {
-		p.before = StartedEvent{Ended: true, ExitCode: saved.state.ExitCode}
+		p.before, p.endedAt = StartedEvent{Ended: true, ExitCode: saved.state.ExitCode}, g.Info().Number
 		return g.Close()
 	}
 	if saved.state.Program != p.sum {
@@ -336,17 +334,13 @@ func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 		}
 	}
 	p.sealCache()
-	host, warnings, err := wasi.Restore(saved.wasi, p.wasiConfig(), p.kernel)
+	err = p.restoreHost(saved.wasi, saved.state.Journal)
 	if errors.Is(err, wasi.ErrState) {
 		return fmt.Errorf("%w: generation %d: %w", ErrBadState, g.Info().Number, err)
 	}
 	if err != nil {
 		return err
 	}
-	for _, w := range warnings {
-		p.event(WarningEvent{w.String()})
-	}
-	p.wasi = host
 	p.saved, p.base, p.state = saved, g.Info().Number, saved.state
 	p.state.Restarts++
 	p.restarts = p.state.Restarts
@@ -359,11 +353,9 @@ func (p *Process) fresh(ctx context.Context) error {
 	if err := p.instantiate(ctx); err != nil {
 		return err
 	}
-	host, err := wasi.New(p.wasiConfig(), p.kernel)
-	if err != nil {
+	if err := p.beginLife(p.endedAt); err != nil {
 		return err
 	}
-	p.wasi = host
 	p.state = processState{Version: 1, Program: p.sum, Phase: phaseMain}
 	if p.reactor {
 		p.state.Version, p.state.Phase = reactorVersion, phaseInit
@@ -413,62 +405,6 @@ func (p *Process) growTo(size uint64) error {
 	return nil
 }
 
-// outside makes what the guest has of the system, and its standard streams.
-func (p *Process) outside() {
-	p.kernel = p.system
-	p.stdio = &[3]wasi.Handle{0, 1, 2}
-	if p.opt.hooks.stdio != nil {
-		*p.stdio = *p.opt.hooks.stdio
-	}
-	if p.opt.Stdin != nil {
-		p.stdio[0] = wasi.Handle(p.opt.Stdin.Fd())
-	}
-	if p.opt.Output != nil {
-		p.kernel, p.stdio[1], p.stdio[2] = wasi.WithOutput(p.kernel, p.opt.Output)
-	}
-	p.kernel = watchedKernel{p.kernel, &p.status.waiting}
-}
-
-func (p *Process) wasiConfig() wasi.Config {
-	c := wasi.Config{Args: p.opt.Args, Env: p.opt.Env, Stdio: p.stdio, Limits: wasi.Limits{Descriptors: p.opt.OpenFiles}}
-	for _, d := range p.opt.Preopens {
-		c.Preopens = append(c.Preopens, wasi.Preopen{Host: d.Host, Guest: d.Guest, ReadOnly: d.ReadOnly})
-	}
-	for _, l := range p.opt.Listeners {
-		c.Listeners = append(c.Listeners, wasi.Listener{Network: l.Network, Address: l.Address})
-	}
-	return c
-}
-
-// wasiCalls joins the engine with the WASI host.
-type wasiCalls Process
-
-func (w *wasiCalls) Call(i int, stack []uint64) error {
-	r, err := w.wasi.Call(i, w.mem.Bytes(), stack)
-	return w.result(r, stack, err)
-}
-
-func (w *wasiCalls) Resume(stack []uint64) error {
-	r, err := w.wasi.Resume(w.mem.Bytes())
-	return w.result(r, stack, err)
-}
-
-func (w *wasiCalls) result(r uint32, stack []uint64, err error) error {
-	switch {
-	case err == nil:
-		if w.cutter.calls++; w.cutter.calls%collectEvery == 0 {
-			w.cutter.collectGarbage()
-		}
-		if len(stack) > 0 {
-			stack[0] = uint64(r)
-		}
-		return nil
-	case errors.Is(err, wasi.ErrInterrupted):
-		return engine.ErrInterrupted
-	}
-	return err
-}
-
 // Restored tells whether Run will go on from a generation, and which.
 func (p *Process) Restored() (generation uint64, ok bool) { return p.base, p.saved != nil }
 
@@ -499,15 +435,19 @@ func (p *Process) Run(ctx context.Context) (r Result, err error) {
 	cutErr := p.cutter.stop()
 
 	var exit *wasi.ExitError
+	var diverged *DivergenceError
 	switch {
+	case errors.As(err, &diverged):
+		return Result{Generation: p.base}, diverged
 	case errors.Is(err, engine.ErrUnwound):
 		return Result{Suspended: true, Generation: p.base}, cutErr
 	case errors.As(err, &exit):
 		p.state.ExitCode = exit.Code
-	case errors.Is(err, engine.ErrRewind):
+	case errors.Is(err, engine.ErrRewind), err != nil && p.reactor && !isTrap(err):
 		return Result{Generation: p.base}, err
 	case err != nil:
-		return Result{Generation: p.base}, newTrapError(err, p.program.Meta().OriginalIndex)
+		// To repeat all that led here would lead here again.
+		return Result{Generation: p.base}, errors.Join(newTrapError(err, p.program.Meta().OriginalIndex), p.dropJournal())
 	}
 	p.state.Phase = phaseEnded
 	err = p.commitEnd(ctx)
@@ -545,6 +485,7 @@ func (p *Process) runGuest() error {
 // commitEnd makes the last generation of a guest that has ended: how it ended, and the
 // memory that it left.
 func (p *Process) commitEnd(ctx context.Context) error {
+	p.state.Journal = nil
 	b, err := json.Marshal(p.state)
 	if err != nil {
 		return err
@@ -554,7 +495,7 @@ func (p *Process) commitEnd(ctx context.Context) error {
 	if err := p.mem.Collect(s.add); err != nil {
 		return err
 	}
-	info, err := p.commit(context.WithoutCancel(ctx), generationData{
+	info, err := p.commitLast(context.WithoutCancel(ctx), generationData{
 		pages:    uint64(len(p.mem.Bytes())) / memsnap.PageSize,
 		sections: map[string][]byte{sectionProcess: b},
 	})
@@ -562,15 +503,19 @@ func (p *Process) commitEnd(ctx context.Context) error {
 		return fmt.Errorf("the program has ended with status %d, but that could not be saved: %w", p.state.ExitCode, err)
 	}
 	p.event(CommittedEvent{info})
-	return nil
+	return p.dropJournal()
 }
 
 // closeGuest gives back what belongs to one attempt to restore.
 func (p *Process) closeGuest() error {
 	var errs []error
 	if p.wasi != nil {
-		p.wasi.Close()
+		_ = p.quietly(func() error { p.wasi.Close(); return nil })
 		p.wasi = nil
+	}
+	if p.journal != nil {
+		errs = append(errs, p.journal.Release())
+		p.journal = nil
 	}
 	if p.inst != nil {
 		errs = append(errs, p.inst.Close())

@@ -4,7 +4,6 @@ import (
 	"sync/atomic"
 
 	"perdure/runtime/internal/linmem"
-	"perdure/runtime/internal/wasi"
 )
 
 // Status is what a process is doing.
@@ -41,16 +40,4 @@ func (p *Process) Status() Status {
 		s.MemoryBytes = m.Size()
 	}
 	return s
-}
-
-// watchedKernel notes while the guest waits.
-type watchedKernel struct {
-	wasi.Kernel
-	waiting *atomic.Bool
-}
-
-func (k watchedKernel) Poll(fds []wasi.PollFD, deadline int64) (int, wasi.Errno) {
-	k.waiting.Store(true)
-	defer k.waiting.Store(false)
-	return k.Kernel.Poll(fds, deadline)
 }
