@@ -14,7 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	"perdure/config"
 	"perdure/internal/durable"
 	"perdure/runtime"
 )
@@ -38,10 +37,13 @@ func (w *Worker) Run(ctx context.Context) (Outcome, error) {
 		return Outcome{}, err
 	}
 	defer h.release()
-	srv, err := newServer(w, h, cancel)
-	if err != nil {
+	if w.consoles, err = newConsoles(w.spec.Settings.Console.Stdin); err != nil {
 		return Outcome{}, err
 	}
+	defer w.consoles.close()
+	w.output = newOutput(&w.spec, w.consoles, w.state.warn)
+	defer w.output.close()
+	srv := newServer(w, h, cancel)
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
@@ -70,13 +72,19 @@ func (w *Worker) Run(ctx context.Context) (Outcome, error) {
 
 // life opens the process, runs it, and closes it.
 func (w *Worker) life(ctx context.Context, srv *server) Outcome {
+	if w.refused != "" {
+		return Outcome{Kind: OutcomeRefused, Error: w.refused, Program: w.spec.SHA256}
+	}
+	if w.spec.Settings.Memsnap.KeyFile != "" {
+		return Outcome{Kind: OutcomeError, Error: "memsnap.key_file: processes cannot have a key in this version; remove the setting"}
+	}
 	src, sum, err := w.source()
 	if err != nil {
 		return failed(err)
 	}
 	w.state.set(func(s *Status) { s.Program = sum })
 	o := runtimeOptions(&w.spec)
-	o.Source, o.Events = src, w.state.event
+	o.Source, o.Events, o.Output, o.Stdin = src, w.state.event, w.output, w.consoles.guest
 	p, err := openProcess(ctx, o)
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return Outcome{Kind: OutcomeSuspended, Generation: newest(w.spec.Dir), Program: sum} // it was stopped before it began
@@ -86,12 +94,17 @@ func (w *Worker) life(ctx context.Context, srv *server) Outcome {
 		out.Program = sum
 		return out
 	}
-	srv.running(p)
+	if err := w.opened(p); err != nil {
+		w.state.warn("settings: %v", err)
+	}
+	from, _ := p.Restored()
 	w.state.set(func(s *Status) {
+		s.RestoredFrom, s.Generation, s.Progress = from, from, ""
 		if s.Phase == PhaseStarting {
 			s.Phase = PhaseRunning
 		}
 	})
+	srv.running(p)
 	res, err := p.Run(ctx)
 	w.state.set(func(s *Status) { s.Phase = PhaseStopping })
 	srv.over()
@@ -215,11 +228,6 @@ func writeOutcome(dir string, out *Outcome) error {
 		return fmt.Errorf("write how it ended (%s): %w", out.Kind, err)
 	}
 	return nil
-}
-
-// apply takes over settings while the process runs; p is nil before that.
-func (w *Worker) apply(p *runtime.Process, c config.ReloadableProcess) error {
-	return newError(CodeInternal, "not yet: %v %v", p, c)
 }
 
 func pid() int { return os.Getpid() }

@@ -17,6 +17,7 @@ import (
 
 const (
 	maxClients = 64      // connections at once
+	maxStreams = 32      // of them those that do not end by themselves
 	maxRequest = 1 << 20 // bytes of a body
 	maxHeader  = 16 << 10
 	// slowest is how long a client may take to send its request or to take its answer.
@@ -38,12 +39,19 @@ type server struct {
 	process *runtime.Process
 	outcome Outcome
 	once    sync.Once // closes ended
+
+	slots    chan struct{}  // one for each stream
+	attached sync.WaitGroup // the consoles, which package http knows no more of
 }
 
-func newServer(w *Worker, h *hold, suspend context.CancelFunc) (*server, error) {
+// upgradeConsole is the protocol that a console speaks.
+const upgradeConsole = "perdure-console"
+
+func newServer(w *Worker, h *hold, suspend context.CancelFunc) *server {
 	s := &server{
 		w: w, suspend: suspend, socket: newLimited(h.socket, maxClients),
 		ready: make(chan struct{}), ended: make(chan struct{}), done: make(chan struct{}),
+		slots: make(chan struct{}, maxStreams),
 	}
 	mux := http.NewServeMux()
 	handle := func(pattern string, f func(http.ResponseWriter, *http.Request) error) {
@@ -59,6 +67,7 @@ func newServer(w *Worker, h *hold, suspend context.CancelFunc) (*server, error) 
 	handle("POST /v1/suspend", s.stop)
 	handle("POST /v1/settings", s.settings)
 	handle("GET /v1/events", s.events)
+	handle("POST /v1/console", s.console)
 	handle("/", func(http.ResponseWriter, *http.Request) error {
 		return newError(CodeRequest, "there is no such request")
 	})
@@ -66,7 +75,7 @@ func newServer(w *Worker, h *hold, suspend context.CancelFunc) (*server, error) 
 		Handler: mux, ReadTimeout: slowest, ReadHeaderTimeout: slowest, IdleTimeout: slowest, MaxHeaderBytes: maxHeader,
 		ErrorLog: log.New(io.Discard, "", 0), // what clients do wrong is told to them
 	}
-	return s, nil
+	return s
 }
 
 // serve answers until end is called.
@@ -88,6 +97,8 @@ func (s *server) end(out Outcome, within time.Duration) {
 	s.outcome = out
 	s.over()
 	close(s.done)
+	s.w.consoles.end(within)
+	defer s.attached.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	if s.http.Shutdown(ctx) != nil {
@@ -95,11 +106,14 @@ func (s *server) end(out Outcome, within time.Duration) {
 	}
 }
 
-// running process, or why there is none.
+// guest returns the running process, or says why there is none.
 func (s *server) guest() (*runtime.Process, error) {
 	select {
 	case <-s.ended:
 		return nil, newError(CodeEnded, "%s has ended", s.w.spec.Name)
+	default:
+	}
+	select {
 	case <-s.ready:
 		return s.process, nil
 	default:
@@ -108,7 +122,15 @@ func (s *server) guest() (*runtime.Process, error) {
 }
 
 func (s *server) status(rw http.ResponseWriter, _ *http.Request) error {
-	return writeJSON(rw, s.w.state.snapshot())
+	st := s.w.state.snapshot()
+	if p, err := s.guest(); err == nil {
+		now := p.Status()
+		st.Program, st.MemoryBytes, st.Generation, st.Reactor = now.Program, now.MemoryBytes, now.Generation, now.Reactor
+		if st.Phase == PhaseRunning && now.Waiting {
+			st.Phase = PhaseParked
+		}
+	}
+	return writeJSON(rw, st)
 }
 
 func (s *server) snapshot(rw http.ResponseWriter, r *http.Request) error {
@@ -127,6 +149,13 @@ func (s *server) snapshot(rw http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) stop(rw http.ResponseWriter, r *http.Request) error {
+	// Where the last snapshot has failed, the next may too, and what came after the one before would be lost with the
+	// worker: then it is better that it runs on.
+	if p, err := s.guest(); err == nil && s.w.state.snapshot().LastFailure != "" {
+		if _, err := p.Snapshot(r.Context()); err != nil && !errors.Is(err, runtime.ErrEnded) {
+			return newError(CodeNotSaved, "%s runs on, since it cannot be saved: %v", s.w.spec.Name, err)
+		}
+	}
 	s.w.state.set(func(st *Status) { st.Phase = PhaseStopping })
 	s.suspend()
 	select {
@@ -145,7 +174,13 @@ func (s *server) settings(rw http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(r, &c); err != nil {
 		return err
 	}
-	if err := s.w.apply(s.process, c); err != nil {
+	if err := c.Validate(); err != nil {
+		return newError(CodeRequest, "%v", err)
+	}
+	if _, err := s.guest(); errors.Is(err, CodeEnded) {
+		return err
+	}
+	if err := s.w.apply(c); err != nil {
 		return err
 	}
 	rw.WriteHeader(http.StatusNoContent)
@@ -153,6 +188,10 @@ func (s *server) settings(rw http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) events(rw http.ResponseWriter, r *http.Request) error {
+	if !s.stream() {
+		return errBusy
+	}
+	defer s.streamed()
 	l, forget := s.w.state.listen()
 	defer forget()
 	c := http.NewResponseController(rw)
@@ -183,11 +222,53 @@ func (s *server) events(rw http.ResponseWriter, r *http.Request) error {
 	}
 }
 
+func (s *server) console(rw http.ResponseWriter, r *http.Request) error {
+	if r.Header.Get("Upgrade") != upgradeConsole {
+		return newError(CodeRequest, "a console needs the header Upgrade: %s", upgradeConsole)
+	}
+	if _, err := s.guest(); errors.Is(err, CodeEnded) {
+		return err
+	}
+	if !s.stream() {
+		return errBusy
+	}
+	defer s.streamed()
+	s.attached.Add(1)
+	defer s.attached.Done()
+	conn, buffered, err := http.NewResponseController(rw).Hijack()
+	if err != nil {
+		return err
+	}
+	defer conn.Close() // serve has said all
+	if conn.SetDeadline(time.Time{}) != nil {
+		return nil // it is gone, here and below
+	}
+	if _, err := io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+upgradeConsole+"\r\n\r\n"); err != nil {
+		return nil
+	}
+	s.w.consoles.serve(conn.(*limitedConn).UnixConn, buffered.Reader)
+	return nil
+}
+
+var errBusy = newError(CodeBusy, "there are %d consoles and readers of events already", maxStreams)
+
+// stream takes a slot for a stream, if there is one, and streamed gives it back: else streams could take all
+// connections, and nobody could ask any more.
+func (s *server) stream() bool {
+	select {
+	case s.slots <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *server) streamed() { <-s.slots }
+
 // readJSON reads the body of a request.
 func readJSON(r *http.Request, v any) error {
-	d := json.NewDecoder(r.Body)
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
+	// What a newer daemon says beside is let pass: it has settings that this worker does not have.
+	if err := json.NewDecoder(r.Body).Decode(v); err != nil {
 		return newError(CodeRequest, "the body is not understood: %v", err)
 	}
 	return nil
