@@ -71,7 +71,7 @@ function_index, offset, in_call, locals and operands, arrays of objects with typ
 	asJSON := addJSONFlag(cmd)
 	cmd.ValidArgsFunction = place.complete
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		s, err := place.saved(args[0])
+		s, err := place.saved(args[0], nil)
 		if err != nil {
 			return err
 		}

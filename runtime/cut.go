@@ -10,8 +10,11 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"perdure/memsnap"
 	"perdure/runtime/internal/engine"
+	"perdure/runtime/internal/journal"
 )
 
 // ErrEnded is the answer to a request for a generation of a guest that has ended.
@@ -21,6 +24,7 @@ var ErrEnded = errors.New("the program has ended")
 // beside the guest's; the two meet in the Cut hook.
 type cutter struct {
 	requests chan cutRequest
+	full     chan struct{}  // the journal asks for a cut
 	taken    chan *takenCut // from the hook
 	over     chan struct{}  // closed when the guest has returned
 	done     chan struct{}  // closed when the loop has
@@ -31,10 +35,12 @@ type cutter struct {
 	// on taken, when it is the hook's.
 	staging     staging
 	broken      error // why no generation can be made any more
+	noRoom      int   // how many in a row could not be made for want of room
 	idle        bool  // since the cut before, the guest only waited
 	idleSince   time.Time
 	lastCalls   uint64
 	precompiler precompiler
+	position    *journal.Position // of the newest generation
 
 	mu     sync.Mutex
 	wanted *wantedCut // what the hook shall do; nil: nothing, go on
@@ -56,7 +62,10 @@ type cutAnswer struct {
 	err  error
 }
 
-type wantedCut struct{ suspend bool }
+type wantedCut struct {
+	suspend bool
+	discard bool // with suspend: the journal has all that is needed
+}
 
 // takenCut is what the hook took.
 type takenCut struct {
@@ -81,6 +90,7 @@ func (c *cutter) init(live Live) {
 	c.live = live
 	c.changed = make(chan struct{}, 1)
 	c.requests = make(chan cutRequest)
+	c.full = make(chan struct{}, 1)
 	c.taken = make(chan *takenCut)
 	c.over = make(chan struct{})
 	c.done = make(chan struct{})
@@ -135,6 +145,24 @@ func (c *cutter) loop(ctx context.Context, p *Process) {
 	}
 	arm()
 	c.purge(p, (*memsnap.Store).Sweep)
+wait:
+	select {
+	case <-p.replayed():
+	case <-c.over:
+		return
+	case <-ctx.Done():
+		select {
+		case <-p.replayed(): // both at once: what there is has to be saved, below
+			break wait
+		default:
+		}
+		// The generation and the journal are the process: nothing is lost by leaving at once.
+		_, c.err = c.ask(p, wantedCut{suspend: true, discard: true})
+		if errors.Is(c.err, ErrEnded) {
+			c.err = nil
+		}
+		return
+	}
 	for {
 		var req cutRequest
 		select {
@@ -144,6 +172,7 @@ func (c *cutter) loop(ctx context.Context, p *Process) {
 			req.suspend = true
 		case req = <-c.requests:
 		case <-timer.C:
+		case <-c.full:
 		case <-c.changed:
 			arm()
 			c.purge(p, (*memsnap.Store).PurgeExpired)
@@ -161,10 +190,8 @@ func (c *cutter) loop(ctx context.Context, p *Process) {
 			return
 		case err != nil && req.suspend:
 			c.err = err
-		case err != nil:
-			p.event(CommitFailedEvent{err})
-		case info.Number != 0:
-			p.event(CommittedEvent{info})
+		default:
+			c.tell(p, info, err)
 		}
 		if req.suspend {
 			return
@@ -189,7 +216,7 @@ func (c *cutter) one(p *Process, req cutRequest) (memsnap.Info, error) {
 	var taken *takenCut
 	if err == nil || req.suspend { // who shall stop does so although it cannot be saved
 		var asked error
-		if taken, asked = c.ask(p, req.suspend); err == nil {
+		if taken, asked = c.ask(p, wantedCut{suspend: req.suspend}); err == nil {
 			err = asked
 		}
 	}
@@ -207,7 +234,7 @@ func (c *cutter) one(p *Process, req cutRequest) (memsnap.Info, error) {
 	if c.idle && !taken.timed && !req.suspend && req.answer == nil {
 		return memsnap.Info{}, nil // the newest generation still is the process
 	}
-	info, err := c.finish(p, taken)
+	info, err := c.finish(p, taken, req.suspend)
 	if err != nil {
 		c.undo(p)
 		return memsnap.Info{}, err
@@ -251,9 +278,9 @@ func (c *cutter) undo(p *Process) {
 }
 
 // ask makes the guest cut and waits for it.
-func (c *cutter) ask(p *Process, suspend bool) (*takenCut, error) {
+func (c *cutter) ask(p *Process, wanted wantedCut) (*takenCut, error) {
 	c.mu.Lock()
-	c.wanted = &wantedCut{suspend: suspend}
+	c.wanted = &wanted
 	c.mu.Unlock()
 	p.inst.Request()
 	p.wasi.Interrupt()
@@ -285,9 +312,21 @@ func (p *Process) cut(capture *engine.Capture) (goOn bool) {
 	if wanted == nil {
 		return true
 	}
+	if wanted.discard {
+		c.taken <- &takenCut{}
+		return false
+	}
 	t := p.take(capture)
 	c.taken <- t
 	return !wanted.suspend
+}
+
+// journalFull asks for a cut, since much was recorded since the last one.
+func (c *cutter) journalFull() {
+	select {
+	case c.full <- struct{}{}:
+	default: // asked already
+	}
 }
 
 // take takes everything that must be of one instant.
@@ -295,6 +334,11 @@ func (p *Process) take(capture *engine.Capture) *takenCut {
 	began := time.Now()
 	c := &p.cutter
 	t := &takenCut{state: p.state, calls: c.calls}
+	if p.journal != nil {
+		if t.err = p.journal.GoLive(); t.err != nil {
+			return t
+		}
+	}
 	if pending, ok := p.wasi.Pending(); ok {
 		t.waits, t.timed = true, pending.Deadline >= 0
 	}
@@ -304,12 +348,9 @@ func (p *Process) take(capture *engine.Capture) *takenCut {
 	if t.image, t.err = capture.Raw(); t.err != nil {
 		return t
 	}
-	state, err := p.wasi.Save()
-	if err != nil {
-		t.err = err
+	if t.err = p.saveHost(t); t.err != nil {
 		return t
 	}
-	t.data.sections = map[string][]byte{sectionWASI: state}
 	t.data.pages = uint64(len(p.mem.Bytes())) / memsnap.PageSize
 	c.collectGarbage()
 	t.data.pause = time.Since(began)
@@ -326,8 +367,9 @@ func (c *cutter) collectGarbage() {
 	}
 }
 
-// finish makes the generation of what was taken, while the guest runs on.
-func (c *cutter) finish(p *Process, t *takenCut) (memsnap.Info, error) {
+// finish makes the generation of what was taken, while the guest runs on, or of the last
+// moment.
+func (c *cutter) finish(p *Process, t *takenCut, last bool) (memsnap.Info, error) {
 	image, err := t.image()
 	if err != nil {
 		return memsnap.Info{}, err
@@ -336,11 +378,49 @@ func (c *cutter) finish(p *Process, t *takenCut) (memsnap.Info, error) {
 	if t.data.sections[sectionProcess], err = json.Marshal(t.state); err != nil {
 		return memsnap.Info{}, err
 	}
-	info, err := p.commit(context.Background(), t.data)
+	commit := p.commit
+	if last {
+		commit = p.commitLast
+	}
+	info, err := commit(context.Background(), t.data)
 	if err == nil {
+		p.retireJournal(t.state.Journal)
 		c.precompiler.run(p.program, p.cache, image)
 	}
 	return info, err
+}
+
+// commitLast makes the last generation of a run. On a full disk it tries again for a while:
+// what is not stored by then is lost.
+func (p *Process) commitLast(ctx context.Context, d generationData) (memsnap.Info, error) {
+	wait := p.opt.hooks.lastFor
+	if wait == 0 {
+		wait = lastFor
+	}
+	told := false
+	for until := time.Now().Add(wait); ; {
+		info, err := p.commit(ctx, d)
+		if !noSpace(err) || !time.Now().Before(until) {
+			return info, err
+		}
+		if !told {
+			told = true
+			p.event(WarningEvent{fmt.Sprintf("the last moment cannot be saved yet, trying again for %v: %v", wait, err)})
+		}
+		p.cutter.purge(p, (*memsnap.Store).PurgeExpired)
+		timer := time.NewTimer(lastEvery)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return info, err
+		}
+	}
+}
+
+// noSpace tells that something could not be stored for want of room, which may come back.
+func noSpace(err error) bool {
+	return errors.Is(err, memsnap.ErrLowSpace) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
 
 // commit makes a generation of the staged pages and the sections.

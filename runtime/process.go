@@ -17,6 +17,7 @@ import (
 	"perdure/internal/durable"
 	"perdure/memsnap"
 	"perdure/runtime/internal/engine"
+	"perdure/runtime/internal/journal"
 	"perdure/runtime/internal/linmem"
 	"perdure/runtime/internal/wasi"
 	"perdure/runtime/internal/wasm"
@@ -47,15 +48,19 @@ type Process struct {
 	mem     *linmem.Memory
 	system  *wasi.System
 	kernel  wasi.Kernel // what the guest has of it
+	behind  wasi.Kernel // what the host calls: kernel, or the journal before it
 	stdio   *[3]wasi.Handle
+	keeper  SocketKeeper     // nil if there is none
+	journal *journal.Journal // nil if there is none
 	wasi    *wasi.Host
 	inst    *engine.Instance
 
 	// Fixed by Open, used by Run.
-	saved  *savedProcess // to go on from; nil for a fresh start
-	base   uint64        // generation that memory is tracked against
-	state  processState
-	before StartedEvent
+	saved   *savedProcess // to go on from; nil for a fresh start
+	base    uint64        // generation that memory is tracked against
+	state   processState
+	before  StartedEvent
+	endedAt uint64 // the generation in which the life before ended
 	// Restarts of state, which changes.
 	restarts uint64
 
@@ -117,12 +122,13 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 	if err := p.occupy(); err != nil {
 		return nil, err
 	}
-	if p.store, err = memsnap.Open(filepath.Join(o.Dir, generationsDir), memsnap.Options{FS: o.hooks.fs, Policy: o.Keep}); err != nil {
+	if p.store, err = memsnap.Open(filepath.Join(o.Dir, generationsDir), memsnap.Options{FS: o.hooks.fs, Policy: o.Keep, Key: o.Key}); err != nil {
 		return nil, err
 	}
 	if p.system, err = wasi.OS(); err != nil {
 		return nil, err
 	}
+	p.useKeeper()
 	p.outside()
 	if err := p.restoreNewest(ctx); err != nil {
 		return nil, err
@@ -181,12 +187,18 @@ func (p *Process) event(e Event) {
 func (p *Process) findProgram() ([]byte, error) {
 	kept := filepath.Join(p.opt.Dir, programFile)
 	src, err := p.opt.Source, error(nil)
-	if src == nil {
+	switch {
+	case src != nil:
+	case p.opt.Program == "":
+		err = fmt.Errorf("%w: process %q keeps no copy of one", ErrNoProgram, p.opt.Name)
+	default:
 		src, err = readProgram(p.opt.Program)
 	}
 	if errors.Is(err, ErrNoProgram) {
 		if b, kerr := os.ReadFile(kept); kerr == nil {
-			p.event(WarningEvent{fmt.Sprintf("%s is gone, going on with the copy that the process keeps", p.opt.Program)})
+			if p.opt.Program != "" {
+				p.event(WarningEvent{fmt.Sprintf("%s is gone, going on with the copy that the process keeps", p.opt.Program)})
+			}
 			src, err = b, nil
 			p.copied = true
 		}
@@ -201,6 +213,9 @@ func (p *Process) findProgram() ([]byte, error) {
 // badCopy is the error of a process whose program is gone and whose copy is not what it
 // was.
 func (p *Process) badCopy(why error) error {
+	if p.opt.Program == "" {
+		return fmt.Errorf("%w: the copy that the process keeps is damaged: %v", ErrNoProgram, why)
+	}
 	return fmt.Errorf("%w: %s, and the copy that the process keeps is damaged: %v", ErrNoProgram, p.opt.Program, why)
 }
 
@@ -278,7 +293,7 @@ func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 		return p.badCopy(fmt.Errorf("SHA-256 %.12s…, was %.12s…", p.sum, saved.state.Program))
 	}
 	if saved.state.Phase == phaseEnded {
-		p.before = StartedEvent{Ended: true, ExitCode: saved.state.ExitCode}
+		p.before, p.endedAt = StartedEvent{Ended: true, ExitCode: saved.state.ExitCode}, g.Info().Number
 		return g.Close()
 	}
 	if saved.state.Program != p.sum {
@@ -315,17 +330,13 @@ func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 		return fmt.Errorf("generation %d: %w", g.Info().Number, err) // of compiling: no damage
 	}
 	p.sealCache()
-	host, warnings, err := wasi.Restore(saved.wasi, p.wasiConfig(), p.kernel)
+	err = p.restoreHost(saved.wasi, saved.state.Journal)
 	if errors.Is(err, wasi.ErrState) {
 		return fmt.Errorf("%w: generation %d: %w", ErrBadState, g.Info().Number, err)
 	}
 	if err != nil {
 		return err
 	}
-	for _, w := range warnings {
-		p.event(WarningEvent{w.String()})
-	}
-	p.wasi = host
 	p.saved, p.base, p.state = saved, g.Info().Number, saved.state
 	p.state.Restarts++
 	p.restarts = p.state.Restarts
@@ -338,11 +349,9 @@ func (p *Process) fresh(ctx context.Context) error {
 	if err := p.instantiate(ctx); err != nil {
 		return err
 	}
-	host, err := wasi.New(p.wasiConfig(), p.kernel)
-	if err != nil {
+	if err := p.beginLife(p.endedAt); err != nil {
 		return err
 	}
-	p.wasi = host
 	p.state = processState{Version: processVersion, Program: p.sum, Phase: phaseMain}
 	if p.module.Start != nil {
 		p.state.Phase = phaseStart
@@ -420,12 +429,12 @@ func (p *Process) wasiConfig() wasi.Config {
 type wasiCalls Process
 
 func (w *wasiCalls) Call(i int, stack []uint64) error {
-	r, err := w.wasi.Call(i, w.mem.Bytes(), stack)
+	r, err := w.call(i, stack)
 	return w.result(r, stack, err)
 }
 
 func (w *wasiCalls) Resume(stack []uint64) error {
-	r, err := w.wasi.Resume(w.mem.Bytes())
+	r, err := w.call(resumeCall, nil)
 	return w.result(r, stack, err)
 }
 
@@ -471,15 +480,20 @@ func (p *Process) Run(ctx context.Context) (Result, error) {
 	cutErr := p.cutter.stop()
 
 	var exit *wasi.ExitError
+	var diverged *DivergenceError
 	switch {
+	case errors.As(err, &diverged):
+		return Result{Generation: p.base}, diverged
 	case errors.Is(err, engine.ErrUnwound):
+		p.park(cutErr)
 		return Result{Suspended: true, Generation: p.base}, cutErr
 	case errors.As(err, &exit):
 		p.state.ExitCode = exit.Code
 	case errors.Is(err, engine.ErrRewind):
 		return Result{Generation: p.base}, err
 	case err != nil:
-		return Result{Generation: p.base}, newTrapError(err, p.program.Meta().OriginalIndex)
+		// To repeat all that led here would lead here again.
+		return Result{Generation: p.base}, errors.Join(newTrapError(err, p.program.Meta().OriginalIndex), p.dropJournal())
 	}
 	p.state.Phase = phaseEnded
 	err = p.commitEnd(ctx)
@@ -514,6 +528,7 @@ func (p *Process) runGuest() error {
 // commitEnd makes the last generation of a guest that has ended: how it ended, and the
 // memory that it left.
 func (p *Process) commitEnd(ctx context.Context) error {
+	p.state.Journal = nil
 	b, err := json.Marshal(p.state)
 	if err != nil {
 		return err
@@ -523,7 +538,7 @@ func (p *Process) commitEnd(ctx context.Context) error {
 	if err := p.mem.Collect(s.add); err != nil {
 		return err
 	}
-	info, err := p.commit(context.WithoutCancel(ctx), generationData{
+	info, err := p.commitLast(context.WithoutCancel(ctx), generationData{
 		pages:    uint64(len(p.mem.Bytes())) / memsnap.PageSize,
 		sections: map[string][]byte{sectionProcess: b},
 	})
@@ -531,15 +546,22 @@ func (p *Process) commitEnd(ctx context.Context) error {
 		return fmt.Errorf("the program has ended with status %d, but that could not be saved: %w", p.state.ExitCode, err)
 	}
 	p.event(CommittedEvent{info})
-	return nil
+	return p.dropJournal()
 }
 
 // closeGuest gives back what belongs to one attempt to restore.
 func (p *Process) closeGuest() error {
 	var errs []error
 	if p.wasi != nil {
-		p.wasi.Close()
+		if p.state.Phase != phaseEnded {
+			p.system.Leave()
+		}
+		_ = p.quietly(func() error { p.wasi.Close(); return nil })
 		p.wasi = nil
+	}
+	if p.journal != nil {
+		errs = append(errs, p.journal.Release())
+		p.journal = nil
 	}
 	if p.inst != nil {
 		errs = append(errs, p.inst.Close())
@@ -563,6 +585,9 @@ func (p *Process) Close() error {
 	if p.system != nil {
 		errs = append(errs, p.system.Release())
 	}
+	if p.keeper != nil {
+		errs = append(errs, p.keeper.Close())
+	}
 	if p.engine != nil {
 		errs = append(errs, p.engine.Close(ctx))
 	}
@@ -573,6 +598,6 @@ func (p *Process) Close() error {
 		errs = append(errs, p.lock.Close())
 	}
 	// The cutter stays, for requests that come late.
-	p.saved, p.system, p.engine, p.cache, p.lock = nil, nil, nil, nil, nil
+	p.saved, p.system, p.keeper, p.engine, p.cache, p.lock = nil, nil, nil, nil, nil, nil
 	return errors.Join(errs...)
 }

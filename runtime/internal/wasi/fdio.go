@@ -194,7 +194,7 @@ func (h *Host) readAt(o *open, bufs [][]byte, offset int64) (int, Errno) {
 			}
 			return done, errno
 		}
-		if last || n < totalBytes(part) || h.interrupt.Load() {
+		if last || n < totalBytes(part) || h.k.Interrupted() {
 			return done, ESUCCESS
 		}
 		bufs = advance(bufs, n)
@@ -251,7 +251,7 @@ func (h *Host) writeStream(o *open, bufs [][]byte) (int, Errno, error) {
 		switch {
 		case len(bufs) == 0:
 			return done, ESUCCESS, nil
-		case errno == ESUCCESS && (done < maxTransfer || !h.interrupt.Load()):
+		case errno == ESUCCESS && (done < maxTransfer || !h.k.Interrupted()):
 			continue
 		case errno == EAGAIN && o.Flags&FlagNonblock == 0:
 			var err error
@@ -287,7 +287,7 @@ func (h *Host) writeAt(o *open, bufs [][]byte, offset int64, flags WriteFlags) (
 		} else if offset >= 0 {
 			offset += int64(n)
 		}
-		if last || n < totalBytes(part) || h.interrupt.Load() {
+		if last || n < totalBytes(part) || h.k.Interrupted() {
 			return done, offset, ESUCCESS
 		}
 		bufs = advance(bufs, n)
