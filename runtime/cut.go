@@ -29,6 +29,8 @@ type cutter struct {
 	over     chan struct{}  // closed when the guest has returned
 	done     chan struct{}  // closed when the loop has
 	changed  chan struct{}  // live has
+	idleCut  chan struct{}  // to a reactor that nobody calls: a cut is wanted
+	awake    chan struct{}  // from a reactor: it is called
 	err      error          // of the last, suspending cut; read after done
 
 	// The loop's own, but for the time between a request to the engine and the answer
@@ -49,12 +51,25 @@ type cutter struct {
 	// The guest's goroutine only.
 	heap      []metrics.Sample
 	collected uint64 // bytes allocated until the last garbage collection
-	calls     uint64 // host calls that were carried out
+	calls     uint64 // calls of the host, and of a reactor, that were carried out
 }
 
 type cutRequest struct {
 	suspend bool
-	answer  chan<- cutAnswer // nil if nobody waits
+	answers []chan<- cutAnswer // of those who wait; each has room for one
+}
+
+// join adds the requests that wait too: one generation answers them all.
+func (r *cutRequest) join(requests <-chan cutRequest) {
+	for {
+		select {
+		case o := <-requests:
+			r.suspend = r.suspend || o.suspend
+			r.answers = append(r.answers, o.answers...)
+		default:
+			return
+		}
+	}
 }
 
 type cutAnswer struct {
@@ -74,7 +89,7 @@ type takenCut struct {
 	state processState
 	waits bool   // the guest waits in a host call
 	timed bool   // which ends by itself after some time
-	calls uint64 // host calls that were carried out before
+	calls uint64 // that were carried out before
 	err   error
 }
 
@@ -89,6 +104,8 @@ type generationData struct {
 func (c *cutter) init(live Live) {
 	c.live = live
 	c.changed = make(chan struct{}, 1)
+	c.idleCut = make(chan struct{}, 1)
+	c.awake = make(chan struct{}, 1)
 	c.requests = make(chan cutRequest)
 	c.full = make(chan struct{}, 1)
 	c.taken = make(chan *takenCut)
@@ -116,7 +133,7 @@ func (c *cutter) stop() error {
 func (p *Process) Snapshot(ctx context.Context) (memsnap.Info, error) {
 	answer := make(chan cutAnswer, 1)
 	select {
-	case p.cutter.requests <- cutRequest{answer: answer}:
+	case p.cutter.requests <- cutRequest{answers: []chan<- cutAnswer{answer}}:
 	case <-p.cutter.over:
 		return memsnap.Info{}, ErrEnded
 	case <-ctx.Done():
@@ -171,8 +188,15 @@ wait:
 		case <-ctx.Done():
 			req.suspend = true
 		case req = <-c.requests:
+			req.join(c.requests)
 		case <-timer.C:
 		case <-c.full:
+		case <-c.awake:
+			if c.idle { // the next cut may be far
+				c.idle = false
+				arm()
+			}
+			continue
 		case <-c.changed:
 			arm()
 			c.purge(p, (*memsnap.Store).PurgeExpired)
@@ -182,8 +206,8 @@ wait:
 		info, err := c.one(p, req)
 		ended = time.Now()
 		took = ended.Sub(began)
-		if req.answer != nil {
-			req.answer <- cutAnswer{info, err}
+		for _, a := range req.answers {
+			a <- cutAnswer{info, err}
 		}
 		switch {
 		case errors.Is(err, ErrEnded):
@@ -231,7 +255,7 @@ func (c *cutter) one(p *Process, req cutRequest) (memsnap.Info, error) {
 	} else {
 		c.idle = false
 	}
-	if c.idle && !taken.timed && !req.suspend && req.answer == nil {
+	if c.idle && !taken.timed && !req.suspend && req.answers == nil {
 		return memsnap.Info{}, nil // the newest generation still is the process
 	}
 	info, err := c.finish(p, taken, req.suspend)
@@ -284,6 +308,10 @@ func (c *cutter) ask(p *Process, wanted wantedCut) (*takenCut, error) {
 	c.mu.Unlock()
 	p.inst.Request()
 	p.wasi.Interrupt()
+	select {
+	case c.idleCut <- struct{}{}:
+	default: // it has not looked at the last one, and will
+	}
 	force := time.NewTimer(forceAfter)
 	defer force.Stop()
 	for {
@@ -342,6 +370,7 @@ func (p *Process) take(capture *engine.Capture) *takenCut {
 	if pending, ok := p.wasi.Pending(); ok {
 		t.waits, t.timed = true, pending.Deadline >= 0
 	}
+	t.waits = t.waits || p.state.Phase == phaseIdle
 	if t.err = p.mem.Collect(c.staging.add); t.err != nil {
 		return t
 	}

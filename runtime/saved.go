@@ -104,6 +104,8 @@ type SavedState struct {
 	Ended      bool   // with ExitCode
 	ExitCode   uint32
 	Restarts   uint64 // how often it was restored since it began
+	Idle       bool   // it is a reactor that nobody calls
+	Call       string // the function of a reactor that is being called
 }
 
 // Generations lists all generations, oldest first, as memsnap.Store does.
@@ -159,6 +161,7 @@ func (s *savedProcess) summary() SavedState {
 	return SavedState{
 		Generation: s.generation.Info(), Program: s.state.Program, Restarts: s.state.Restarts,
 		Ended: s.state.Phase == phaseEnded, ExitCode: s.state.ExitCode,
+		Idle: s.state.Phase == phaseIdle, Call: s.state.Call,
 	}
 }
 
