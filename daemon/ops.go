@@ -160,7 +160,12 @@ func (u *unit) still(ctx context.Context, kill bool, do func() error) (err error
 	if err != nil {
 		return err
 	}
-	return do()
+	_, _, st, _ := u.look()
+	err = do()
+	if kill {
+		return err
+	}
+	return errors.Join(err, u.learn(st.Generation))
 }
 
 // remove forgets the state of a process.
