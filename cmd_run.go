@@ -28,6 +28,7 @@ type runCommand struct {
 	durability          string
 	every               time.Duration
 	dirs, vars, sockets []string
+	keeper              keeperPlace
 	fresh, integrity    bool
 	keep                uint64
 	minFree             string
@@ -83,6 +84,8 @@ Exit status: the program's own; 125 an error of Perdure, 126 the program is refu
 	f.StringArrayVar(&r.dirs, "dir", nil, "`HOST[:GUEST[:ro]]`: a directory that the program may use (repeatable)")
 	f.StringArrayVar(&r.vars, "env", nil, "`K=V`: a variable of its environment (repeatable)")
 	f.StringArrayVar(&r.sockets, "listen", nil, "`tcp://HOST:PORT`: a listening socket; also tcp4, tcp6 and unix:///PATH\n(repeatable; preopened after the directories)")
+	f.StringVar(&r.keeper.shared, "keeper", "", "`PATH` of a shared keeper of sockets (default: one is started where it is needed)")
+	f.DurationVar(&r.keeper.keepFor, "keep-for", 5*time.Minute, "`TIME` for which sockets are kept when the program does not run")
 	f.BoolVar(&r.fresh, "fresh", false, "start anew; the old state stays, as the ended process NAME.ended-N")
 	f.StringVar(&r.durability, "durability", "process", "`LEVEL`: what a crash spares beyond the last snapshot. process: everything, when only the\nprogram dies; disk: also when the power fails; none: nothing")
 	f.Uint64Var(&r.keep, "keep", memsnap.DefaultPolicy().MaxSnapshots, "`N`: how many snapshots are kept; 0: all")
@@ -154,6 +157,10 @@ func (r *runCommand) options() (o runtime.Options, err error) {
 		}
 		o.Listeners = append(o.Listeners, l)
 	}
+	if r.keeper.keepFor < 0 {
+		return o, fmt.Errorf("--keep-for %v: the time cannot be negative", r.keeper.keepFor)
+	}
+	o.Sockets = r.keeper.connect(&o, func(what string) { r.talk.warn("%s", what) })
 	return o, nil
 }
 
@@ -298,7 +305,7 @@ func (r *runCommand) sayTrap(e *runtime.TrapError, res runtime.Result) {
 }
 
 // againFlags are the flags that belong to the command that goes on: all but --fresh.
-var againFlags = []string{"state", "name", "every", "dir", "env", "listen", "durability", "memory", "keep", "min-free", "integrity", "key-file", "cache", "quiet", "verbose"}
+var againFlags = []string{"state", "name", "every", "dir", "env", "listen", "keeper", "keep-for", "durability", "memory", "keep", "min-free", "integrity", "key-file", "cache", "quiet", "verbose"}
 
 // again returns the command that goes on with the process, with one flag more if that is not empty.
 func (r *runCommand) again(flag string) string {

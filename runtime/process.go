@@ -50,6 +50,7 @@ type Process struct {
 	kernel  wasi.Kernel // what the guest has of it
 	behind  wasi.Kernel // what the host calls: kernel, or the journal before it
 	stdio   *[3]wasi.Handle
+	keeper  SocketKeeper     // nil if there is none
 	journal *journal.Journal // nil if there is none
 	wasi    *wasi.Host
 	inst    *engine.Instance
@@ -127,6 +128,7 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 	if p.system, err = wasi.OS(); err != nil {
 		return nil, err
 	}
+	p.useKeeper()
 	p.outside()
 	if err := p.restoreNewest(ctx); err != nil {
 		return nil, err
@@ -483,6 +485,7 @@ func (p *Process) Run(ctx context.Context) (Result, error) {
 	case errors.As(err, &diverged):
 		return Result{Generation: p.base}, diverged
 	case errors.Is(err, engine.ErrUnwound):
+		p.park(cutErr)
 		return Result{Suspended: true, Generation: p.base}, cutErr
 	case errors.As(err, &exit):
 		p.state.ExitCode = exit.Code
@@ -550,6 +553,9 @@ func (p *Process) commitEnd(ctx context.Context) error {
 func (p *Process) closeGuest() error {
 	var errs []error
 	if p.wasi != nil {
+		if p.state.Phase != phaseEnded {
+			p.system.Leave()
+		}
 		_ = p.quietly(func() error { p.wasi.Close(); return nil })
 		p.wasi = nil
 	}
@@ -579,6 +585,9 @@ func (p *Process) Close() error {
 	if p.system != nil {
 		errs = append(errs, p.system.Release())
 	}
+	if p.keeper != nil {
+		errs = append(errs, p.keeper.Close())
+	}
 	if p.engine != nil {
 		errs = append(errs, p.engine.Close(ctx))
 	}
@@ -589,6 +598,6 @@ func (p *Process) Close() error {
 		errs = append(errs, p.lock.Close())
 	}
 	// The cutter stays, for requests that come late.
-	p.saved, p.system, p.engine, p.cache, p.lock = nil, nil, nil, nil, nil
+	p.saved, p.system, p.keeper, p.engine, p.cache, p.lock = nil, nil, nil, nil, nil, nil
 	return errors.Join(errs...)
 }

@@ -107,7 +107,7 @@ func pendingCall(state []byte) (*PendingCall, error) {
 	if err := json.Unmarshal(state, &s); err != nil {
 		return nil, fmt.Errorf("%w: wasi section: %v", ErrBadState, err)
 	}
-	if s.Version != wasi.StateVersion {
+	if s.Version < wasi.FirstStateVersion || s.Version > wasi.StateVersion {
 		return nil, fmt.Errorf("%w: wasi section has version %d, this program knows %d", ErrBadState, s.Version, wasi.StateVersion)
 	}
 	if s.Pending == nil {
