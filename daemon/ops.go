@@ -71,7 +71,7 @@ func (u *unit) untilRunning(ctx context.Context) error {
 		case !v.goal.run:
 			return true, newError(CodeState, "it does not run: %s", v.goal.why)
 		case time.Now().Before(v.notBefore):
-			return true, newError(CodeFailed, "%s; it is tried again", v.rec.LastError)
+			return true, newError(CodeFailed, "%s; it is tried again", firstLine(v.rec.LastError))
 		}
 		return false, nil
 	})
