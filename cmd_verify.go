@@ -64,7 +64,7 @@ is well now).`,
 			return oneProcess(cmd, args)
 		},
 	}
-	place := addStateFlag(cmd, env)
+	place := addStateFlag(cmd, env).addDaemonFlag(cmd)
 	repair := cmd.Flags().Bool("repair", false, "store once more what is damaged and can be had from another copy")
 	asJSON := addJSONFlag(cmd)
 	cmd.ValidArgsFunction = place.complete
@@ -156,7 +156,7 @@ func repairProcess(ctx context.Context, place *place, name string, t *talk) (ver
 		return verifiedJSON{}, err
 	}
 	var report memsnap.RepairReport
-	err = place.maintain(name, o, func(s *memsnap.Store) (err error) {
+	err = place.maintain(ctx, name, o, func(s *memsnap.Store) (err error) {
 		report, err = s.Repair(ctx)
 		return err
 	})

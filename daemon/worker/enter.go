@@ -164,6 +164,13 @@ func (w *Worker) apply(r config.ReloadableProcess) error {
 	return nil
 }
 
+// current returns the settings that hold now.
+func (w *Worker) current() config.Process {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.settings
+}
+
 // opened notes the process, and gives it the settings that have changed while it was opened.
 func (w *Worker) opened(p *runtime.Process) error {
 	w.mu.Lock()
