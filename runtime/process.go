@@ -362,7 +362,7 @@ func (p *Process) instantiate(ctx context.Context) error {
 		p.event(WarningEvent{fmt.Sprintf("this kernel does not track written pages, so that snapshots read all memory: %v", err)})
 	}
 	p.inst, err = p.program.Instantiate(ctx, engine.InstanceConfig{
-		Host: (*wasiCalls)(p), Funcs: wasiFuncs(), Memory: p.mem, Cut: p.cut, Poll: p.opt.hooks.poll,
+		Host: (*wasiCalls)(p), Funcs: wasiFuncs(p.module), Memory: p.mem, Cut: p.cut, Poll: p.opt.hooks.poll,
 	})
 	return err
 }
@@ -398,6 +398,7 @@ func (p *Process) wasiConfig() wasi.Config {
 	for _, l := range p.opt.Listeners {
 		c.Listeners = append(c.Listeners, wasi.Listener{Network: l.Network, Address: l.Address})
 	}
+	c.AllowConnect, c.AllowBind = p.opt.AllowConnect, p.opt.AllowBind
 	return c
 }
 
