@@ -123,6 +123,8 @@ func alter(t *testing.T, f field) {
 		*v = map[string]string{"X": ""}
 	case *[]Dir:
 		*v = append(*v, Dir{Host: "/x", Guest: "/x"})
+	case *[]Allow:
+		*v = append(*v, Allow{Network: "unix"})
 	case *[]Listen:
 		*v = append(*v, Listen{"unix", "/x"})
 	default:

@@ -121,7 +121,7 @@ func (j *resumeJob) interrupted(b *testing.B, hot *hotCode, f uint32, after time
 		b.Fatal(err)
 	}
 	s2 := &sandbox{mem: mem, wasi: s.wasi}
-	in2, err := hot.program.Instantiate(context.Background(), engine.InstanceConfig{Host: s2, Funcs: wasiFuncs(), Memory: mem})
+	in2, err := hot.program.Instantiate(context.Background(), engine.InstanceConfig{Host: s2, Funcs: wasiFuncs(&wasm.Module{}), Memory: mem})
 	if err != nil {
 		b.Fatal(err)
 	}
