@@ -158,7 +158,7 @@ func TestOutcomes(t *testing.T) {
 		"no program, fresh":     {change("counter", func(s *Spec) { nonsenseSpec(s); s.Fresh = true }), Outcome{Kind: OutcomeRefused}, "nonsense.wasm"},
 		"another program":       {change("counter", func(s *Spec) { s.SHA256 = sumOf(nil) }), Outcome{Kind: OutcomeError}, "another program by now"},
 		"no file and no copy":   {change("counter", func(s *Spec) { s.Program += ".gone" }), Outcome{Kind: OutcomeError}, "program not found"},
-		"a key, not there yet":  {change("counter", func(s *Spec) { s.Settings.Memsnap.KeyFile = "/key" }), Outcome{Kind: OutcomeError}, "memsnap.key_file"},
+		"a key that is gone":    {change("counter", func(s *Spec) { s.Settings.Memsnap.KeyFile = "/key" }), Outcome{Kind: OutcomeError}, "memsnap.key_file"},
 		"too little memory":     {change("grow", func(s *Spec) { s.Settings.Limits.Memory = 64 << 10 }), Outcome{Kind: OutcomeRefused}, "memory"},
 		"no confinement wanted": {change("exitcode", func(s *Spec) { s.Settings.Limits.Confine = false }, "0"), Outcome{Kind: OutcomeEnded, Generation: 1}, ""},
 		"no standard input":     {change("echo", func(s *Spec) { s.Settings.Console.Stdin = config.StdinNull }), Outcome{Kind: OutcomeEnded, Generation: 1}, ""},

@@ -75,8 +75,9 @@ func (w *Worker) life(ctx context.Context, srv *server) Outcome {
 	if w.refused != "" {
 		return Outcome{Kind: OutcomeRefused, Error: w.refused, Program: w.spec.SHA256}
 	}
-	if w.spec.Settings.Memsnap.KeyFile != "" {
-		return Outcome{Kind: OutcomeError, Error: "memsnap.key_file: processes cannot have a key in this version; remove the setting"}
+	key, err := runtime.ReadKey(w.spec.Settings.Memsnap.KeyFile)
+	if err != nil {
+		return Outcome{Kind: OutcomeError, Error: fmt.Sprintf("memsnap.key_file: %v", err)}
 	}
 	src, sum, err := w.source()
 	if err != nil {
@@ -84,6 +85,7 @@ func (w *Worker) life(ctx context.Context, srv *server) Outcome {
 	}
 	w.state.set(func(s *Status) { s.Program = sum })
 	o := runtimeOptions(&w.spec)
+	o.Key = key
 	o.Source, o.Events, o.Output, o.Stdin = src, w.state.event, w.output, w.consoles.guest
 	p, err := openProcess(ctx, o)
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
