@@ -240,10 +240,11 @@ func takeSteps(b *testing.B, o Options, tell func(string, time.Duration)) {
 		err = p.cache.seal()
 	}
 	step("load-machine-code", err)
-	p.kernel, err = wasi.OS()
+	p.system, err = wasi.OS()
 	if err != nil {
 		b.Fatal(err)
 	}
+	p.outside()
 	generation, _, err := p.store.OpenNewest(ctx)
 	step("open-generation", err)
 	saved, err := readGeneration(generation)

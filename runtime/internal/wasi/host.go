@@ -3,8 +3,6 @@ package wasi
 import (
 	"errors"
 	"fmt"
-	"sync"
-	"sync/atomic"
 )
 
 // Preopen is a directory that the guest is given.
@@ -73,9 +71,6 @@ type Host struct {
 	k   Kernel
 	cfg Config
 
-	interruptMu sync.Mutex  // makes a change of interrupt and of the Kernel's one step
-	interrupt   atomic.Bool // whether one is pending
-
 	args, env []Text
 	preopens  []preopen
 	listeners int     // how many the guest was given
@@ -83,6 +78,7 @@ type Host struct {
 	count     int     // of entries in table that are not nil
 	exit      *uint32
 	pending   *Pending
+	cut       uint64 // of the State that was saved last
 
 	// The guest's monotonic and CPU time are the kernel's plus these.
 	monotonicBase, cpuBase int64
@@ -176,14 +172,23 @@ func (h *Host) fill() error {
 		}
 		h.put(uint32(3+i), o)
 	}
+	if err := h.k.Attach(0); err != nil {
+		return err
+	}
 	for i, l := range h.cfg.Listeners {
-		handle, err := h.k.Listen(l.Network, l.Address)
+		handle, err := h.k.Listen(l.key(i), l.Network, l.Address, "")
 		if err != nil {
 			return err
 		}
 		h.put(uint32(3+len(h.preopens)+i), newListener(i, handle))
 	}
-	return nil
+	_, err := h.k.Settle() // what a life before left is not for this one
+	return err
+}
+
+// key names the listener of that index over restarts. One that is given another address is another one.
+func (l *Listener) key(index int) string {
+	return fmt.Sprintf("%d %s %s", index, l.Network, l.Address)
 }
 
 // Call carries out the function with that index in [Functions]. mem is the
@@ -253,17 +258,13 @@ func (h *Host) Pending() (Pending, bool) {
 
 // Interrupt makes the call under way, and every later one, return
 // ErrInterrupted instead of blocking, until ClearInterrupt.
-func (h *Host) Interrupt() { h.setInterrupt(true) }
+func (h *Host) Interrupt() { h.k.Interrupt(true) }
 
 // ClearInterrupt undoes Interrupt.
-func (h *Host) ClearInterrupt() { h.setInterrupt(false) }
+func (h *Host) ClearInterrupt() { h.k.Interrupt(false) }
 
-func (h *Host) setInterrupt(pending bool) {
-	h.interruptMu.Lock()
-	defer h.interruptMu.Unlock()
-	h.interrupt.Store(pending)
-	h.k.Interrupt(pending)
-}
+// Cut returns the number of the State that was saved last; 0 if none was.
+func (h *Host) Cut() uint64 { return h.cut }
 
 // Close gives back everything that the Host opened. It leaves the standard
 // streams alone. The Host is of no use afterwards.
@@ -349,7 +350,7 @@ func (h *Host) wait(o *open, events PollEvents, deadline int64) (Errno, error) {
 		n, errno := h.k.Poll(fds, deadline)
 		switch {
 		case errno == EINTR:
-			if h.interrupt.Load() {
+			if h.k.Interrupted() {
 				return ESUCCESS, ErrInterrupted
 			}
 			continue // cleared between the kernel's look and ours

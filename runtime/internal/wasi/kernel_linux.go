@@ -13,6 +13,8 @@ import (
 // System is the Kernel of the operating system that we run on. Make one with
 // [OS]. It serves one Host at a time.
 type System struct {
+	sockets
+
 	noOpenat2 bool           // resolve paths one component at a time
 	wake      int            // eventfd, readable while an interrupt is pending
 	proc      int            // /proc/self/fd, -1 if there is none
@@ -126,6 +128,13 @@ func (s *System) Interrupt(pending bool) {
 	}
 }
 
+// Interrupted implements Kernel.
+func (s *System) Interrupted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pending
+}
+
 // OpenRoot implements Kernel.
 func (s *System) OpenRoot(path string) (Handle, error) {
 	fd, err := retry(func() (int, error) {
@@ -140,11 +149,15 @@ func (s *System) OpenRoot(path string) (Handle, error) {
 // Close implements Kernel.
 func (s *System) Close(h Handle) Errno {
 	delete(s.noNowait, int32(h))
+	var released error
+	if k := s.known[h]; k != nil {
+		released = s.closeSocket(h, k)
+	}
 	// Linux has freed the descriptor even where it says EINTR.
 	if err := unix.Close(int(h)); err != nil && err != unix.EINTR {
 		return toErrno(err)
 	}
-	return ESUCCESS
+	return toErrno(released)
 }
 
 // Stat implements Kernel.

@@ -12,5 +12,22 @@ func OS() (*System, error) {
 	return nil, errors.New("the WASI host needs Linux")
 }
 
+// UseKeeper does nothing.
+func (s *System) UseKeeper(SocketKeeper) {}
+
+// Leave does nothing.
+func (s *System) Leave() {}
+
+// Park does nothing.
+func (s *System) Park(uint64) error { return nil }
+
 // Release does nothing.
 func (s *System) Release() error { return nil }
+
+// toErrno returns EIO for any error.
+func toErrno(err error) Errno {
+	if err == nil {
+		return ESUCCESS
+	}
+	return EIO
+}

@@ -1,8 +1,10 @@
 package wasi
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	pathpkg "path"
 	"strings"
 )
 
@@ -42,6 +44,12 @@ func (h *Host) snapshot() (*State, error) {
 		Clocks:  Clocks{Monotonic: h.monotonic(), CPU: cpu},
 		Pending: h.pending, Exit: h.exit, Listeners: h.listeners,
 	}
+	var number [8]byte
+	if errno := h.k.Random(number[:]); errno != ESUCCESS {
+		return nil, fmt.Errorf("number the cut: %w", errno)
+	}
+	s.Cut = max(1, binary.LittleEndian.Uint64(number[:]))
+	h.cut = s.Cut
 	roots := make([]string, len(h.preopens))
 	for i := range h.preopens {
 		p := &h.preopens[i]
@@ -76,6 +84,13 @@ func (h *Host) locate(o *open, roots []string) {
 			o.Offset = pos
 		}
 		return
+	}
+	if o.Kind == KindListener || o.Kind == KindConnection {
+		o.Socket = nil
+		if state, ok := h.k.Socket(o.handle); ok {
+			o.Socket = &state
+		}
+		return nil
 	}
 	if o.Kind != KindFile {
 		return
@@ -149,11 +164,23 @@ func Restore(state []byte, cfg Config, k Kernel) (*Host, []Warning, error) {
 		return nil, nil, err
 	}
 	r := restorer{Host: h}
+	if d, ok := k.(Deferrer); ok && d.Deferred() {
+		r.later = d
+	}
 	r.directories(s)
+	if err := h.k.Attach(s.Cut); err != nil {
+		r.warn(-1, "", "%v; connections are lost", err)
+	}
 	for i := range s.Descriptors {
 		o := &open{Descriptor: s.Descriptors[i], handle: NoHandle, dead: EIO}
 		r.reattach(o)
 		h.put(o.FD, o)
+	}
+	switch reset, err := h.k.Settle(); {
+	case err != nil:
+		r.warn(-1, "", "the keeper of sockets: %v", err)
+	case reset > 0:
+		r.warn(-1, "", "%d connections were reset that moved after the last snapshot", reset)
 	}
 	for _, l := range cfg.Listeners[min(s.Listeners, len(cfg.Listeners)):] {
 		r.warn(-1, Text(l.Address), "listener was not given at the start: the guest does not see it")
@@ -165,7 +192,8 @@ func Restore(state []byte, cfg Config, k Kernel) (*Host, []Warning, error) {
 type restorer struct {
 	*Host
 	warnings []Warning
-	rootDev  []bool // by preopen: the device is the one it was
+	rootDev  []bool   // by preopen: the device is the one it was
+	later    Deferrer // nil if everything is attached now
 }
 
 func (r *restorer) warn(fd int64, path Text, format string, args ...any) {
@@ -186,6 +214,11 @@ func (r *restorer) directories(s *State) {
 			}
 			used[j], found = true, true
 			p.readOnly = c.ReadOnly
+			if r.later != nil {
+				p.handle = r.later.Promise(Attachment{Kind: KindFile, Root: true, Path: c.Host, FD: -1,
+					Stat: Stat{Dev: p.Dev, Ino: p.Ino, Type: FileDirectory}})
+				break
+			}
 			handle, err := r.k.OpenRoot(c.Host)
 			if err != nil {
 				r.warn(-1, p.Guest, "directory cannot be opened again: %v", err)
@@ -227,16 +260,42 @@ func (r *restorer) reattach(o *open) {
 			return
 		}
 		l := r.cfg.Listeners[o.Source]
-		handle, err := r.k.Listen(l.Network, l.Address)
+		last := ""
+		if o.Socket != nil && anyPort(l) {
+			last = string(o.Socket.Local)
+		}
+		handle, err := r.k.Listen(l.key(o.Source), l.Network, l.Address, last)
 		if err != nil {
 			r.warn(int64(o.FD), Text(l.Address), "%v; the guest gets EIO", err)
 			return
 		}
 		o.handle, o.owned, o.dead = handle, true, ESUCCESS
 	case KindConnection:
-		o.dead = ECONNRESET
-		r.warn(int64(o.FD), "", "connection is lost; the guest gets ECONNRESET")
+		r.reattachConnection(o)
 	}
+}
+
+// anyPort reports whether the system chooses the listener's port. A client looks for it where it was.
+func anyPort(l Listener) bool {
+	return l.Network != "unix" && strings.HasSuffix(l.Address, ":0")
+}
+
+func (r *restorer) reattachConnection(o *open) {
+	if r.later != nil {
+		o.handle, o.owned, o.dead = r.later.Promise(Attachment{Kind: KindConnection, FD: int64(o.FD)}), true, ESUCCESS
+		return
+	}
+	o.dead = ECONNRESET
+	if o.Socket == nil {
+		r.warn(int64(o.FD), "", "connection is lost; the guest gets ECONNRESET")
+		return
+	}
+	handle, err := r.k.Adopt(*o.Socket)
+	if err != nil {
+		r.warn(int64(o.FD), o.Socket.Remote, "connection is lost: %v; the guest gets ECONNRESET", err)
+		return
+	}
+	o.handle, o.owned, o.dead = handle, true, ESUCCESS
 }
 
 func (r *restorer) reattachStandard(o *open) {
@@ -245,8 +304,12 @@ func (r *restorer) reattachStandard(o *open) {
 		r.warn(int64(o.FD), "", "standard stream %d is closed; the guest gets EIO", o.Source)
 		return
 	}
-	// The rights stay the guest's, even if a terminal is now a pipe.
 	o.handle, o.dead = fresh.handle, ESUCCESS
+	if r.later != nil {
+		r.promiseStandard(o, fresh)
+		return
+	}
+	// The rights stay the guest's, even if a terminal is now a pipe.
 	o.stream, o.fifo, o.terminal, o.Type = fresh.stream, fresh.fifo, fresh.terminal, fresh.Type
 	same := o.Dev == fresh.Dev && o.Ino == fresh.Ino
 	if o.Source == 0 && same && o.Type == FileRegular {
@@ -265,7 +328,7 @@ func (r *restorer) reattachFile(o *open) {
 	case p.handle == NoHandle:
 		r.warn(int64(o.FD), o.Path, "its directory %q is gone; the guest gets EIO", p.Guest)
 		return
-	case o.Unlinked:
+	case o.Unlinked && r.later == nil:
 		r.warn(int64(o.FD), o.Path, "the file had been removed while it was open; the guest gets EIO")
 		return
 	case o.Write && o.readOnly:
@@ -281,6 +344,10 @@ func (r *restorer) reattachFile(o *open) {
 	}
 	if o.Type == FileDirectory {
 		flags |= OpenDirectory
+	}
+	if r.later != nil {
+		r.promiseFile(o, p, flags)
+		return
 	}
 	handle, errno := r.k.Open(p.handle, string(o.Path), flags)
 	if errno == ENXIO && !o.Read {
@@ -304,6 +371,43 @@ func (r *restorer) reattachFile(o *open) {
 	}
 	o.attach(handle, &st)
 	o.Dev, o.Ino, o.Born = st.Dev, st.Ino, st.Born
+}
+
+// promiseFile leaves o to be attached when the past has been played. Until then it is what
+// it was.
+func (r *restorer) promiseFile(o *open, p *preopen, flags OpenFlags) {
+	st := Stat{Dev: o.Dev, Ino: o.Ino, Born: o.Born, Type: o.Type, Fifo: o.Type == FileUnknown,
+		Terminal: o.Type == FileCharDevice && o.Base&RightFdSeek == 0}
+	a := Attachment{Kind: KindFile, FD: int64(o.FD), Flags: flags, Stat: st}
+	if host := r.hostPath(p); host != "" && !o.Unlinked {
+		a.Path = pathpkg.Join(host, string(o.Path))
+	}
+	o.attach(r.later.Promise(a), &st)
+}
+
+// hostPath returns the path of a preopened directory outside, empty if it is not given any more.
+func (r *restorer) hostPath(p *preopen) string {
+	for i := range r.cfg.Preopens {
+		if Text(r.cfg.Preopens[i].Guest) == p.Guest {
+			return r.later.Resolve(r.cfg.Preopens[i].Host)
+		}
+	}
+	return ""
+}
+
+// promiseStandard keeps a standard stream as the guest knew it, since its past is played next.
+func (r *restorer) promiseStandard(o, fresh *open) {
+	o.terminal = o.Type == FileCharDevice && o.Base&RightFdSeek == 0
+	o.fifo = o.Type == FileUnknown
+	switch o.Type {
+	case FileRegular, FileBlockDevice, FileDirectory, FileSocketStream, FileSocketDgram:
+		o.stream = false
+	default:
+		o.stream = true
+	}
+	if o.Source == 0 && o.Type == FileRegular && o.Dev == fresh.Dev && o.Ino == fresh.Ino {
+		r.later.PromiseStandard(o.handle, o.Offset)
+	}
 }
 
 // standard returns the descriptor of a standard stream, and false if it is
