@@ -90,7 +90,7 @@ func (h *Host) locate(o *open, roots []string) {
 		if state, ok := h.k.Socket(o.handle); ok {
 			o.Socket = &state
 		}
-		return nil
+		return
 	}
 	if o.Kind != KindFile {
 		return
