@@ -67,63 +67,62 @@ func (h *Host) snapshot() (*State, error) {
 		if o == nil {
 			continue
 		}
-		if err := h.locate(o, roots); err != nil {
-			return nil, err
-		}
+		h.locate(o, roots)
 		s.Descriptors = append(s.Descriptors, o.Descriptor)
 	}
 	return s, nil
 }
 
 // locate brings what the State says of o up to date: where its file is by now,
-// and where a stream of the kernel's own position stands.
-func (h *Host) locate(o *open, roots []string) error {
+// and where a stream of the kernel's own position stands. What cannot be asked of the kernel,
+// as of a file whose server has gone, stays as it was known last: that it is another file by
+// then is found when it is restored.
+func (h *Host) locate(o *open, roots []string) {
 	if o.handle == NoHandle {
-		return nil
+		return
 	}
 	if o.Kind == KindStandard && !o.stream && !o.isSocket() {
 		pos, errno := h.k.Seek(o.handle, 0, whenceCur)
 		if errno == ESUCCESS {
 			o.Offset = pos
 		}
-		return nil
+		return
 	}
 	if o.Kind == KindListener || o.Kind == KindConnection || o.Kind == KindSocket {
 		o.Socket = nil
 		if state, ok := h.k.Socket(o.handle); ok {
 			o.Socket = &state
 		}
-		return nil
+		return
 	}
 	if o.Kind != KindFile {
-		return nil
+		return
 	}
 	st, errno := h.k.Stat(o.handle)
 	if errno != ESUCCESS {
-		return fmt.Errorf("look at descriptor %d: %w", o.FD, errno)
+		return
 	}
 	if o.Unlinked = st.Nlink == 0; o.Unlinked {
-		return nil
+		return
 	}
 	root := roots[o.Source]
 	path, errno := h.k.Path(o.handle)
 	if errno != ESUCCESS || root == "" {
-		return nil // the path that the guest opened has to do
+		return // the path that the guest opened has to do
 	}
 	rel, ok := strings.CutPrefix(path, strings.TrimSuffix(root, "/")+"/")
 	switch {
 	case path == root:
 		rel = "."
 	case !ok || len(rel) >= maxPathBytes:
-		return nil // it was moved out of the directory
+		return // it was moved out of the directory
 	}
 	if strings.HasSuffix(rel, deletedSuffix) && !h.named(o, rel, &st) {
 		// It has another name left, which nobody can tell us.
 		o.Unlinked = true
-		return nil
+		return
 	}
 	o.Path = Text(rel)
-	return nil
 }
 
 // deletedSuffix is what Linux puts behind the path of a descriptor whose name
