@@ -60,7 +60,7 @@ count, changed), sections_added, sections_removed and sections_changed.`,
 			return nil
 		},
 	}
-	place := addStateFlag(cmd, env)
+	place := addStateFlag(cmd, env).addDaemonFlag(cmd)
 	region := cmd.Flags().String("region", "1MiB", "`SIZE` of a region")
 	asJSON := addJSONFlag(cmd)
 	cmd.ValidArgsFunction = place.completeGenerations(2)

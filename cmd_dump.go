@@ -80,7 +80,7 @@ backlinks, the places of the first page, each with in and position, which count 
   perdure dump prog --memory > memory`,
 		Args: oneProcess,
 	}
-	place := addStateFlag(cmd, env)
+	place := addStateFlag(cmd, env).addDaemonFlag(cmd)
 	archive := cmd.Flags().Bool("archive", false, "print where each page is")
 	section := cmd.Flags().String("section", "", "write the content of section `NAME`")
 	memory := cmd.Flags().Bool("memory", false, "write the memory of the program")

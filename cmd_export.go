@@ -34,7 +34,7 @@ serves to put a damaged one back with perdure import.`,
 			return nil
 		},
 	}
-	place := addStateFlag(cmd, env)
+	place := addStateFlag(cmd, env).addDaemonFlag(cmd)
 	archive := cmd.Flags().Bool("archive", false, "only the file of that generation, as it is")
 	cmd.ValidArgsFunction = place.completeNameAt(cobra.ShellCompDirectiveDefault)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -29,7 +29,7 @@ What the program works on outside of its memory, files and sockets, is the same 
 			return nil
 		},
 	}
-	place := addStateFlag(cmd, env)
+	place := addStateFlag(cmd, env).addDaemonFlag(cmd)
 	cmd.ValidArgsFunction = place.completeNameAt(cobra.ShellCompDirectiveNoFileComp)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx, stop := interruptible(cmd.Context())

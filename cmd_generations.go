@@ -71,7 +71,7 @@ a damaged one only number and pinned are certain.`,
   perdure generations prog --json | jq '.[-1].number'`,
 		Args: oneProcess,
 	}
-	place := addStateFlag(cmd, env)
+	place := addStateFlag(cmd, env).addDaemonFlag(cmd)
 	verify := cmd.Flags().Bool("verify", false, "check every byte of each")
 	long := cmd.Flags().BoolP("long", "l", false, "list all that is known of each")
 	pin := cmd.Flags().StringSlice("pin", nil, "keep generation `GEN` from being purged (repeatable)")
@@ -106,7 +106,7 @@ a damaged one only number and pinned are certain.`,
 		}
 		if *verify {
 			if err := verifyListed(ctx, s, list, m); err != nil {
-				return err
+				return place.explain(args[0], err)
 			}
 		}
 		if *asJSON {

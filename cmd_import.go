@@ -35,7 +35,7 @@ must not run meanwhile.`,
 			return nil
 		},
 	}
-	place := addStateFlag(cmd, env)
+	place := addStateFlag(cmd, env).addDaemonFlag(cmd)
 	name := cmd.Flags().String("name", "", "`NAME` of the process (default: the one that it had)")
 	// The only error is a flag that does not exist.
 	_ = cmd.RegisterFlagCompletionFunc("name", place.complete)
@@ -91,7 +91,11 @@ func importArchive(ctx context.Context, place *place, name, what string, from io
 	if err != nil {
 		return err
 	}
-	number, err := runtime.ImportArchive(ctx, dir, name, from, o)
+	var number uint64
+	err = place.still(ctx, name, func() (err error) {
+		number, err = runtime.ImportArchive(ctx, dir, name, from, o)
+		return err
+	})
 	t.rest()
 	if err != nil {
 		return place.explain(name, err)

@@ -49,7 +49,7 @@ objects with number and error: damaged generations because of which files were l
 			return nil
 		},
 	}
-	place := addStateFlag(cmd, env)
+	place := addStateFlag(cmd, env).addDaemonFlag(cmd)
 	keep := cmd.Flags().Uint64("keep", 0, "how many generations stay; `N` is at least 1")
 	asJSON := addJSONFlag(cmd)
 	cmd.ValidArgsFunction = place.completeGenerations(1000)
@@ -85,7 +85,7 @@ objects with number and error: damaged generations because of which files were l
 		t.work("purging "+name, "")
 		defer t.rest()
 		var report memsnap.PurgeReport
-		err = place.maintain(name, o, func(s *memsnap.Store) (err error) {
+		err = place.maintain(ctx, name, o, func(s *memsnap.Store) (err error) {
 			report, err = purge(ctx, s, name, numbers)
 			return err
 		})

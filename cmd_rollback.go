@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"perdure/memsnap"
 	"perdure/runtime"
 )
 
@@ -13,7 +14,8 @@ func newRollbackCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rollback NAME GEN",
 		Short: "let a process go on from an older generation",
-		Long: `Let a process go on from one of its generations at the next run. It must not run meanwhile.
+		Long: `Let a process go on from one of its generations at the next run. It must not run meanwhile; one that
+the daemon runs is suspended for it, and goes on.
 
 Nothing is thrown away: a new generation that equals GEN becomes the newest, and its number is
 printed. The ones in between stay as they are, so that another rollback leads forward again, until
@@ -28,7 +30,7 @@ written stay as they are.`,
 			return nil
 		},
 	}
-	place := addStateFlag(cmd, env)
+	place := addStateFlag(cmd, env).addDaemonFlag(cmd)
 	cmd.ValidArgsFunction = place.completeGenerations(1)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx, stop := interruptible(cmd.Context())
@@ -53,11 +55,15 @@ written stay as they are.`,
 		if err != nil {
 			return err
 		}
-		before, err := newestOf(s)
-		if err != nil {
+		var before uint64
+		var info memsnap.Info
+		err = place.still(ctx, name, func() (err error) {
+			if before, err = newestOf(s); err != nil {
+				return err
+			}
+			info, err = runtime.Rollback(ctx, dir, name, to, o)
 			return err
-		}
-		info, err := runtime.Rollback(ctx, dir, name, to, o)
+		})
 		var locked *runtime.LockedError
 		switch {
 		case errors.As(err, &locked):

@@ -64,7 +64,7 @@ is well now).`,
 			return oneProcess(cmd, args)
 		},
 	}
-	place := addStateFlag(cmd, env)
+	place := addStateFlag(cmd, env).addDaemonFlag(cmd)
 	repair := cmd.Flags().Bool("repair", false, "store once more what is damaged and can be had from another copy")
 	asJSON := addJSONFlag(cmd)
 	cmd.ValidArgsFunction = place.complete
@@ -133,7 +133,7 @@ func verifyProcess(ctx context.Context, place *place, name string, t *talk) (ver
 		list[i] = describeGeneration(info)
 	}
 	if err := verifyListed(ctx, s, list, m); err != nil {
-		return v, fmt.Errorf("%s: %w", name, err)
+		return v, fmt.Errorf("%s: %w", name, place.explain(name, err))
 	}
 	for _, g := range list {
 		v.OK = v.OK && g.Status == statusOK
@@ -156,7 +156,7 @@ func repairProcess(ctx context.Context, place *place, name string, t *talk) (ver
 		return verifiedJSON{}, err
 	}
 	var report memsnap.RepairReport
-	err = place.maintain(name, o, func(s *memsnap.Store) (err error) {
+	err = place.maintain(ctx, name, o, func(s *memsnap.Store) (err error) {
 		report, err = s.Repair(ctx)
 		return err
 	})

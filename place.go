@@ -1,15 +1,18 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"perdure/config"
+	"perdure/daemon"
 	"perdure/memsnap"
 	"perdure/runtime"
 )
@@ -19,6 +22,7 @@ type place struct {
 	env     *environment
 	state   string // the flag
 	keyFile string // the flag
+	contact *contact
 }
 
 // addStateFlag gives a command the flag that says where processes are.
@@ -29,15 +33,60 @@ func addStateFlag(cmd *cobra.Command, env *environment) *place {
 	return p
 }
 
+// addDaemonFlag gives a command, which has the flag that says where processes are, the one that says that they are those
+// of a daemon.
+func (p *place) addDaemonFlag(cmd *cobra.Command) *place {
+	p.contact = &contact{env: p.env}
+	cmd.Flags().StringVar(&p.contact.socket, "socket", "", "`PATH` of the socket of the daemon whose processes are meant (default $PERDURE_SOCKET)")
+	return p
+}
+
 // dir returns the directory that holds one directory for each process.
 func (p *place) dir() (string, error) {
-	if p.state != "" {
-		return filepath.Abs(p.state)
+	ofDaemon := func() (string, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), answerTime)
+		defer cancel()
+		info, err := p.contact.client().Info(ctx)
+		return info.StateDir, err
 	}
-	if d := p.env.getenv("PERDURE_STATE"); d != "" {
-		return filepath.Abs(d)
+	switch env := p.env.getenv("PERDURE_STATE"); {
+	case p.state != "":
+		return filepath.Abs(p.state)
+	case p.contact != nil && p.contact.socket != "":
+		return ofDaemon()
+	case env != "":
+		return filepath.Abs(env)
+	case p.contact != nil && p.contact.named():
+		return ofDaemon()
 	}
 	return userState(p.env)
+}
+
+// answerTime is how long a daemon may take to say who it is.
+const answerTime = 5 * time.Second
+
+// still runs do while nobody runs a process. If it is one of a daemon that serves this directory, the daemon suspends it
+// for that time.
+func (p *place) still(ctx context.Context, name string, do func() error) error {
+	state, err := p.dir()
+	if err != nil || p.contact == nil {
+		return errors.Join(err, do())
+	}
+	client := p.contact.client()
+	ask, cancel := context.WithTimeout(ctx, answerTime)
+	info, err := client.Info(ask)
+	cancel()
+	if err != nil || info.StateDir != state {
+		return do() // whoever runs it, it is not this daemon
+	}
+	held, err := client.Hold(ctx, name)
+	if errors.Is(err, daemon.CodeNotFound) {
+		return do()
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(), held.Close())
 }
 
 // userState returns where a user's processes are kept if nobody says otherwise.
@@ -92,12 +141,12 @@ func (p *place) saved(name string, progress func(done, total uint64)) (*runtime.
 }
 
 // maintain is runtime.Maintain for the process of that name.
-func (p *place) maintain(name string, o memsnap.Options, do func(*memsnap.Store) error) error {
+func (p *place) maintain(ctx context.Context, name string, o memsnap.Options, do func(*memsnap.Store) error) error {
 	dir, err := p.process(name)
 	if err != nil {
 		return err
 	}
-	return p.explain(name, runtime.Maintain(dir, name, o, do))
+	return p.explain(name, p.still(ctx, name, func() error { return runtime.Maintain(dir, name, o, do) }))
 }
 
 // explain adds to the error about a process what can be done.
@@ -127,14 +176,14 @@ func (p *place) noProcess(name string) error {
 	case err != nil:
 		return err
 	case len(names) == 0:
-		return fmt.Errorf("no process %q: there are none in %s", name, state)
+		return &statusError{exitNotFound, fmt.Errorf("no process %q: there are none in %s", name, state)}
 	}
 	const most = 8
 	list, more := names, ""
 	if len(list) > most {
 		list, more = list[:most], ", …"
 	}
-	return fmt.Errorf("no process %q in %s; there are: %s%s", name, state, strings.Join(list, ", "), more)
+	return &statusError{exitNotFound, fmt.Errorf("no process %q in %s; there are: %s%s", name, state, strings.Join(list, ", "), more)}
 }
 
 // complete completes the name of a process.

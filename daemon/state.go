@@ -15,8 +15,8 @@ import (
 )
 
 // programOfState returns the SHA-256 of the program that a saved process runs; empty if nothing is saved.
-func programOfState(ctx context.Context, dir string) (string, error) {
-	s, err := runtime.OpenSaved(dir)
+func programOfState(ctx context.Context, dir string, o memsnap.Options) (string, error) {
+	s, err := runtime.OpenSavedWith(dir, o)
 	if errors.Is(err, runtime.ErrNoProcess) {
 		return "", nil
 	}
@@ -31,8 +31,8 @@ func programOfState(ctx context.Context, dir string) (string, error) {
 }
 
 // newestGeneration returns the number of the newest generation that seems well; 0 if there is none.
-func newestGeneration(dir string) uint64 {
-	s, err := runtime.OpenSaved(dir)
+func newestGeneration(dir string, o memsnap.Options) uint64 {
+	s, err := runtime.OpenSavedWith(dir, o)
 	if err != nil {
 		return 0
 	}

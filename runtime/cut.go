@@ -36,6 +36,8 @@ type cutter struct {
 	// The loop's own, but for the time between a request to the engine and the answer
 	// on taken, when it is the hook's.
 	staging     staging
+	still       int   // runs in staging that were copied before the guest stood still
+	stillBytes  int   // that were copied while it did, the last time
 	broken      error // why no generation can be made any more
 	noRoom      int   // how many in a row could not be made for want of room
 	idle        bool  // since the cut before, the guest only waited
@@ -237,12 +239,17 @@ func (c *cutter) one(p *Process, req cutRequest) (memsnap.Info, error) {
 	if err == nil {
 		err = s.err
 	}
+	c.still = len(s.runs)
+	s.ready(2*c.stillBytes + stagingReady)
 	var taken *takenCut
 	if err == nil || req.suspend { // who shall stop does so although it cannot be saved
 		var asked error
 		if taken, asked = c.ask(p, wantedCut{suspend: req.suspend}); err == nil {
 			err = asked
 		}
+	}
+	if err == nil && !req.suspend {
+		err = c.settle(p)
 	}
 	if err != nil {
 		c.undo(p)
@@ -266,6 +273,19 @@ func (c *cutter) one(p *Process, req cutRequest) (memsnap.Info, error) {
 	c.lastCalls = taken.calls
 	c.purge(p, (*memsnap.Store).PurgeExpired)
 	return info, nil
+}
+
+// settle makes the pages clean that the hook has copied, while the guest runs on: those which
+// it has changed by now stay dirty.
+func (c *cutter) settle(p *Process) error {
+	c.stillBytes = 0
+	for _, r := range c.staging.runs[c.still:] {
+		c.stillBytes += len(r.data)
+		if err := p.mem.Settle(r.first, r.data); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // purge removes what need not be kept. That it fails costs space and nothing else, so that
@@ -359,7 +379,6 @@ func (c *cutter) journalFull() {
 
 // take takes everything that must be of one instant.
 func (p *Process) take(capture *engine.Capture) *takenCut {
-	began := time.Now()
 	c := &p.cutter
 	t := &takenCut{state: p.state, calls: c.calls}
 	if p.journal != nil {
@@ -371,7 +390,7 @@ func (p *Process) take(capture *engine.Capture) *takenCut {
 		t.waits, t.timed = true, pending.Deadline >= 0
 	}
 	t.waits = t.waits || p.state.Phase == phaseIdle
-	if t.err = p.mem.Collect(c.staging.add); t.err != nil {
+	if t.err = p.mem.Peek(c.staging.add); t.err != nil {
 		return t
 	}
 	if t.image, t.err = capture.Raw(); t.err != nil {
@@ -382,7 +401,7 @@ func (p *Process) take(capture *engine.Capture) *takenCut {
 	}
 	t.data.pages = uint64(len(p.mem.Bytes())) / memsnap.PageSize
 	c.collectGarbage()
-	t.data.pause = time.Since(began)
+	t.data.pause = time.Since(capture.Since)
 	return t
 }
 
