@@ -23,6 +23,7 @@ type runCommand struct {
 
 	// Flags and arguments.
 	name, cache, memory string
+	durability          string
 	every               time.Duration
 	dirs, vars, sockets []string
 	fresh               bool
@@ -76,6 +77,7 @@ Exit status: the program's own; 125 an error of Perdure, 126 the program is refu
 	f.StringArrayVar(&r.vars, "env", nil, "`K=V`: a variable of its environment (repeatable)")
 	f.StringArrayVar(&r.sockets, "listen", nil, "`tcp://HOST:PORT`: a listening socket; also tcp4, tcp6 and unix:///PATH\n(repeatable; preopened after the directories)")
 	f.BoolVar(&r.fresh, "fresh", false, "start anew; the old state stays, as the ended process NAME.ended-N")
+	f.StringVar(&r.durability, "durability", "process", "`LEVEL`: what a crash spares beyond the last snapshot. process: everything, when only the\nprogram dies; disk: also when the power fails; none: nothing")
 	f.StringVar(&r.memory, "memory", "4GiB", "`LIMIT` of the program's memory, such as 64MiB or 1GiB")
 	addCacheFlag(r.cmd, &r.cache)
 	f.BoolVarP(&r.talk.quiet, "quiet", "q", false, "say only what went wrong")
@@ -109,6 +111,9 @@ func (r *runCommand) options() (o runtime.Options, err error) {
 	if o.MemoryLimit, err = parseMemory(r.memory); err != nil {
 		return o, fmt.Errorf("--memory %s: %w", r.memory, err)
 	}
+	if o.Durability, err = runtime.ParseDurability(r.durability); err != nil {
+		return o, fmt.Errorf("--durability: %w", err)
+	}
 	for _, s := range r.dirs {
 		d, err := parseDir(s)
 		if err == nil {
@@ -135,11 +140,23 @@ func (r *runCommand) options() (o runtime.Options, err error) {
 	return o, nil
 }
 
-func (r *runCommand) run(ctx context.Context) (err error) {
+func (r *runCommand) run(ctx context.Context) error {
 	o, err := r.options()
 	if err != nil {
 		return err
 	}
+	err = r.once(ctx, o)
+	var diverged *runtime.DivergenceError
+	if errors.As(err, &diverged) {
+		r.talk.warn("%v; it goes on from its last snapshot instead, and what it did since happens again", err)
+		o.NoReplay, o.Fresh = true, false
+		err = r.once(ctx, o)
+	}
+	return err
+}
+
+// once runs the program until it ends or is suspended.
+func (r *runCommand) once(ctx context.Context, o runtime.Options) (err error) {
 	defer r.talk.rest()
 	ctx, in := watchSignals(ctx, r.talk)
 	defer in.stop()
@@ -165,7 +182,11 @@ func (r *runCommand) run(ctx context.Context) (err error) {
 		r.sayTrap(trap, res)
 		return &statusError{status: exitTrap}
 	case err != nil && res.Suspended:
-		return fmt.Errorf("%s was stopped, but its last moments could not be saved: %w; what was saved before is intact", o.Name, err)
+		next := "nothing was saved before, so that the next run starts anew"
+		if res.Generation != 0 {
+			next = fmt.Sprintf("what was saved before is intact, and the next run goes on from generation %d", res.Generation)
+		}
+		return fmt.Errorf("%s was stopped, but its last moments could not be saved: %w; %s", o.Name, err, next)
 	case err != nil:
 		return err
 	case res.Suspended:
@@ -241,7 +262,7 @@ func (r *runCommand) sayTrap(e *runtime.TrapError, res runtime.Result) {
 }
 
 // againFlags are the flags that belong to the command that goes on: all but --fresh.
-var againFlags = []string{"state", "name", "every", "dir", "env", "listen", "memory", "cache", "quiet", "verbose"}
+var againFlags = []string{"state", "name", "every", "dir", "env", "listen", "durability", "memory", "cache", "quiet", "verbose"}
 
 // again returns the command that goes on with the process, with one flag more if that is not empty.
 func (r *runCommand) again(flag string) string {

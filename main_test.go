@@ -41,7 +41,7 @@ func TestScript(t *testing.T) {
 			e.Setenv("GUESTS", guests)
 			e.Setenv("PERDURE_STATE", filepath.Join(e.WorkDir, "state"))
 			e.Setenv("XDG_CACHE_HOME", cache)
-			e.Values[workersKey{}] = map[string]*worker{}
+			e.Values[workersKey{}] = map[string]*beside{}
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -63,8 +63,8 @@ const patience = 60 * time.Second
 // workersKey is where a script's workers are among its values, by name.
 type workersKey struct{}
 
-// worker is a perdure that runs beside the script.
-type worker struct {
+// beside is a perdure that runs beside the script.
+type beside struct {
 	cmd            *exec.Cmd
 	stdout, stderr buffer
 	done           chan struct{} // closed when it has ended
@@ -121,7 +121,7 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: start NAME ARG...")
 	}
-	w := &worker{cmd: command(ts, args[1:]), done: make(chan struct{})}
+	w := &beside{cmd: command(ts, args[1:]), done: make(chan struct{})}
 	w.cmd.Stdout, w.cmd.Stderr = &w.stdout, &w.stderr
 	ts.Check(w.cmd.Start())
 	go func() {
@@ -132,14 +132,14 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 		_ = w.cmd.Process.Kill() // it may have ended
 		<-w.done
 	})
-	ts.Value(workersKey{}).(map[string]*worker)[args[0]] = w
+	ts.Value(workersKey{}).(map[string]*beside)[args[0]] = w
 }
 
-func workerOf(ts *testscript.TestScript, neg bool, args []string, n int) *worker {
+func workerOf(ts *testscript.TestScript, neg bool, args []string, n int) *beside {
 	if neg || len(args) != n {
 		ts.Fatalf("usage: a worker and %d more arguments", n-1)
 	}
-	w := ts.Value(workersKey{}).(map[string]*worker)[args[0]]
+	w := ts.Value(workersKey{}).(map[string]*beside)[args[0]]
 	if w == nil {
 		ts.Fatalf("there is no worker %s", args[0])
 	}
@@ -147,7 +147,7 @@ func workerOf(ts *testscript.TestScript, neg bool, args []string, n int) *worker
 }
 
 // until waits for what only shows from outside.
-func until(ts *testscript.TestScript, what string, w *worker, ok func() bool) {
+func until(ts *testscript.TestScript, what string, w *beside, ok func() bool) {
 	for limit := time.Now().Add(patience); !ok(); {
 		over := false
 		select {

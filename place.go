@@ -34,10 +34,15 @@ func (p *place) dir() (string, error) {
 	if d := p.env.getenv("PERDURE_STATE"); d != "" {
 		return filepath.Abs(d)
 	}
-	if d := p.env.getenv("XDG_STATE_HOME"); filepath.IsAbs(d) {
+	return userState(p.env)
+}
+
+// userState returns where a user's processes are kept if nobody says otherwise.
+func userState(env *environment) (string, error) {
+	if d := env.getenv("XDG_STATE_HOME"); filepath.IsAbs(d) {
 		return filepath.Join(d, "perdure"), nil
 	}
-	home := p.env.getenv("HOME")
+	home := env.getenv("HOME")
 	if home == "" {
 		return "", errors.New("no place for processes: $HOME is not set; use --state DIR or $PERDURE_STATE")
 	}
@@ -129,13 +134,18 @@ func cacheDir(cmd *cobra.Command, env *environment, flag string) (string, error)
 		}
 		return filepath.Abs(flag)
 	}
+	return userCache(env), nil
+}
+
+// userCache returns where a user's compiled programs are kept; empty for nowhere.
+func userCache(env *environment) string {
 	if d := env.getenv("XDG_CACHE_HOME"); filepath.IsAbs(d) {
-		return filepath.Join(d, "perdure"), nil
+		return filepath.Join(d, "perdure")
 	}
 	if home := env.getenv("HOME"); home != "" {
-		return filepath.Join(home, ".cache", "perdure"), nil
+		return filepath.Join(home, ".cache", "perdure")
 	}
-	return "", nil
+	return ""
 }
 
 // isDir says why a path is not a directory.

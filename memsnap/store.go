@@ -44,12 +44,12 @@ type Store struct {
 	now            func() time.Time
 	commitWorkers  int
 	restoreWorkers int
-	policy         Policy
 	key            []byte // nil: none
 	buffers        *bufferPool
 	budget         func(storedPages uint64) archiveBudget // budgetFor, but in tests
 
 	mu      sync.Mutex
+	policy  Policy
 	session *Session
 	highest uint64 // the highest number that a file may have borne
 	newest  uint64 // the highest number that a file bears
@@ -108,6 +108,20 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	s.newest = s.highest
 	return s, nil
+}
+
+// SetPolicy changes what the store keeps from now on. What is under way may still go by the policy before.
+func (s *Store) SetPolicy(p Policy) {
+	s.mu.Lock()
+	s.policy = p
+	s.mu.Unlock()
+}
+
+// rules returns the policy.
+func (s *Store) rules() Policy {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.policy
 }
 
 // makeDir makes a directory and its missing parents, durably.
@@ -183,7 +197,7 @@ func (s *Store) OpenNewest(ctx context.Context) (*Generation, []Skipped, error) 
 // OpenNewestBelow is OpenNewest among the generations with a lower number. It serves to go on to the next older one when
 // damage shows up only in the pages of the newest.
 func (s *Store) OpenNewestBelow(ctx context.Context, limit uint64) (*Generation, []Skipped, error) {
-	return s.openNewest(ctx, limit, s.policy.Integrity)
+	return s.openNewest(ctx, limit, s.rules().Integrity)
 }
 
 func (s *Store) openNewest(ctx context.Context, limit uint64, integrity bool) (*Generation, []Skipped, error) {

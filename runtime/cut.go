@@ -10,8 +10,11 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"perdure/memsnap"
 	"perdure/runtime/internal/engine"
+	"perdure/runtime/internal/journal"
 )
 
 // ErrEnded is the answer to a request for a generation of a guest that has ended.
@@ -21,9 +24,11 @@ var ErrEnded = errors.New("the program has ended")
 // beside the guest's; the two meet in the Cut hook.
 type cutter struct {
 	requests chan cutRequest
+	full     chan struct{}  // the journal asks for a cut
 	taken    chan *takenCut // from the hook
 	over     chan struct{}  // closed when the guest has returned
 	done     chan struct{}  // closed when the loop has
+	changed  chan struct{}  // live has
 	err      error          // of the last, suspending cut; read after done
 
 	// The loop's own, but for the time between a request to the engine and the answer
@@ -34,9 +39,11 @@ type cutter struct {
 	idleSince   time.Time
 	lastCalls   uint64
 	precompiler precompiler
+	position    *journal.Position // of the newest generation
 
 	mu     sync.Mutex
 	wanted *wantedCut // what the hook shall do; nil: nothing, go on
+	live   Live
 
 	// The guest's goroutine only.
 	heap      []metrics.Sample
@@ -54,7 +61,10 @@ type cutAnswer struct {
 	err  error
 }
 
-type wantedCut struct{ suspend bool }
+type wantedCut struct {
+	suspend bool
+	discard bool // with suspend: the journal has all that is needed
+}
 
 // takenCut is what the hook took.
 type takenCut struct {
@@ -75,8 +85,11 @@ type generationData struct {
 }
 
 // init comes before anything else, so that a request may come before Run.
-func (c *cutter) init() {
+func (c *cutter) init(live Live) {
+	c.live = live
+	c.changed = make(chan struct{}, 1)
 	c.requests = make(chan cutRequest)
+	c.full = make(chan struct{}, 1)
 	c.taken = make(chan *takenCut)
 	c.over = make(chan struct{})
 	c.done = make(chan struct{})
@@ -119,19 +132,30 @@ func (p *Process) Snapshot(ctx context.Context) (memsnap.Info, error) {
 // loop takes generations at intervals and on request, until the guest has returned. A
 // cut begins only when the last one is durable.
 func (c *cutter) loop(ctx context.Context, p *Process) {
-	var timer *time.Timer
-	var tick <-chan time.Time
-	arm := func(after time.Duration) {
-		if p.opt.Every > 0 {
-			timer.Reset(max(after, time.Millisecond))
+	var took time.Duration // of the last cut, which ended then
+	ended := time.Now()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	arm := func() {
+		timer.Stop()
+		if l := c.settings(); l.Every > 0 {
+			timer.Reset(max(c.pauseBetween(&l, took)-time.Since(ended), time.Millisecond))
 		}
 	}
-	if p.opt.Every > 0 {
-		timer = time.NewTimer(p.opt.Every)
-		defer timer.Stop()
-		tick = timer.C
-	}
+	arm()
 	c.purge(p, (*memsnap.Store).Sweep)
+	select {
+	case <-p.replayed():
+	case <-c.over:
+		return
+	case <-ctx.Done():
+		// The generation and the journal are the process: nothing is lost by leaving at once.
+		_, c.err = c.ask(p, wantedCut{suspend: true, discard: true})
+		if errors.Is(c.err, ErrEnded) {
+			c.err = nil
+		}
+		return
+	}
 	for {
 		var req cutRequest
 		select {
@@ -140,11 +164,17 @@ func (c *cutter) loop(ctx context.Context, p *Process) {
 		case <-ctx.Done():
 			req.suspend = true
 		case req = <-c.requests:
-		case <-tick:
+		case <-timer.C:
+		case <-c.full:
+		case <-c.changed:
+			arm()
+			c.purge(p, (*memsnap.Store).PurgeExpired)
+			continue
 		}
 		began := time.Now()
 		info, err := c.one(p, req)
-		took := time.Since(began)
+		ended = time.Now()
+		took = ended.Sub(began)
 		if req.answer != nil {
 			req.answer <- cutAnswer{info, err}
 		}
@@ -161,7 +191,7 @@ func (c *cutter) loop(ctx context.Context, p *Process) {
 		if req.suspend {
 			return
 		}
-		arm(c.pauseBetween(&p.opt, took))
+		arm()
 	}
 }
 
@@ -181,7 +211,7 @@ func (c *cutter) one(p *Process, req cutRequest) (memsnap.Info, error) {
 	var taken *takenCut
 	if err == nil || req.suspend { // who shall stop does so although it cannot be saved
 		var asked error
-		if taken, asked = c.ask(p, req.suspend); err == nil {
+		if taken, asked = c.ask(p, wantedCut{suspend: req.suspend}); err == nil {
 			err = asked
 		}
 	}
@@ -199,7 +229,7 @@ func (c *cutter) one(p *Process, req cutRequest) (memsnap.Info, error) {
 	if c.idle && !taken.timed && !req.suspend && req.answer == nil {
 		return memsnap.Info{}, nil // the newest generation still is the process
 	}
-	info, err := c.finish(p, taken)
+	info, err := c.finish(p, taken, req.suspend)
 	if err != nil {
 		c.undo(p)
 		return memsnap.Info{}, err
@@ -212,7 +242,7 @@ func (c *cutter) one(p *Process, req cutRequest) (memsnap.Info, error) {
 // purge removes what need not be kept. That it fails costs space and nothing else, so that
 // the operator is told and the process goes on.
 func (c *cutter) purge(p *Process, do func(*memsnap.Store, context.Context) (memsnap.PurgeReport, error)) {
-	if p.opt.Keep == (memsnap.Policy{}) {
+	if c.settings().Keep == (memsnap.Policy{}) {
 		return
 	}
 	if _, err := do(p.store, context.Background()); err != nil {
@@ -223,12 +253,12 @@ func (c *cutter) purge(p *Process, do func(*memsnap.Store, context.Context) (mem
 // pauseBetween is how long to wait after a cut that took so long. A guest that only waits
 // is cut less and less often: all that changes is how long it has waited, and a small part
 // of that may be lost.
-func (c *cutter) pauseBetween(o *Options, took time.Duration) time.Duration {
-	every := o.Every
+func (c *cutter) pauseBetween(l *Live, took time.Duration) time.Duration {
+	every := l.Every
 	if c.idle {
 		every = max(every, min(time.Since(c.idleSince)/idleShare, idleEvery))
 	}
-	return max(every-took, time.Duration(float64(took)*(1/o.MaxShare-1)))
+	return max(every-took, time.Duration(float64(took)*(1/l.MaxShare-1)))
 }
 
 // undo makes the pages dirty again whose copies are thrown away.
@@ -243,9 +273,9 @@ func (c *cutter) undo(p *Process) {
 }
 
 // ask makes the guest cut and waits for it.
-func (c *cutter) ask(p *Process, suspend bool) (*takenCut, error) {
+func (c *cutter) ask(p *Process, wanted wantedCut) (*takenCut, error) {
 	c.mu.Lock()
-	c.wanted = &wantedCut{suspend: suspend}
+	c.wanted = &wanted
 	c.mu.Unlock()
 	p.inst.Request()
 	p.wasi.Interrupt()
@@ -277,9 +307,21 @@ func (p *Process) cut(capture *engine.Capture) (goOn bool) {
 	if wanted == nil {
 		return true
 	}
+	if wanted.discard {
+		c.taken <- &takenCut{}
+		return false
+	}
 	t := p.take(capture)
 	c.taken <- t
 	return !wanted.suspend
+}
+
+// journalFull asks for a cut, since much was recorded since the last one.
+func (c *cutter) journalFull() {
+	select {
+	case c.full <- struct{}{}:
+	default: // asked already
+	}
 }
 
 // take takes everything that must be of one instant.
@@ -287,6 +329,11 @@ func (p *Process) take(capture *engine.Capture) *takenCut {
 	began := time.Now()
 	c := &p.cutter
 	t := &takenCut{state: p.state, calls: c.calls}
+	if p.journal != nil {
+		if t.err = p.journal.GoLive(); t.err != nil {
+			return t
+		}
+	}
 	if pending, ok := p.wasi.Pending(); ok {
 		t.waits, t.timed = true, pending.Deadline >= 0
 	}
@@ -296,12 +343,9 @@ func (p *Process) take(capture *engine.Capture) *takenCut {
 	if t.image, t.err = capture.Raw(); t.err != nil {
 		return t
 	}
-	state, err := p.wasi.Save()
-	if err != nil {
-		t.err = err
+	if t.err = p.saveHost(t); t.err != nil {
 		return t
 	}
-	t.data.sections = map[string][]byte{sectionWASI: state}
 	t.data.pages = uint64(len(p.mem.Bytes())) / memsnap.PageSize
 	c.collectGarbage()
 	t.data.pause = time.Since(began)
@@ -318,8 +362,9 @@ func (c *cutter) collectGarbage() {
 	}
 }
 
-// finish makes the generation of what was taken, while the guest runs on.
-func (c *cutter) finish(p *Process, t *takenCut) (memsnap.Info, error) {
+// finish makes the generation of what was taken, while the guest runs on, or of the last
+// moment.
+func (c *cutter) finish(p *Process, t *takenCut, last bool) (memsnap.Info, error) {
 	image, err := t.image()
 	if err != nil {
 		return memsnap.Info{}, err
@@ -328,11 +373,49 @@ func (c *cutter) finish(p *Process, t *takenCut) (memsnap.Info, error) {
 	if t.data.sections[sectionProcess], err = json.Marshal(t.state); err != nil {
 		return memsnap.Info{}, err
 	}
-	info, err := p.commit(context.Background(), t.data)
+	commit := p.commit
+	if last {
+		commit = p.commitLast
+	}
+	info, err := commit(context.Background(), t.data)
 	if err == nil {
+		p.retireJournal(t.state.Journal)
 		c.precompiler.run(p.program, p.cache, image)
 	}
 	return info, err
+}
+
+// commitLast makes the last generation of a run. On a full disk it tries again for a while:
+// what is not stored by then is lost.
+func (p *Process) commitLast(ctx context.Context, d generationData) (memsnap.Info, error) {
+	wait := p.opt.hooks.lastFor
+	if wait == 0 {
+		wait = lastFor
+	}
+	told := false
+	for until := time.Now().Add(wait); ; {
+		info, err := p.commit(ctx, d)
+		if !noSpace(err) || !time.Now().Before(until) {
+			return info, err
+		}
+		if !told {
+			told = true
+			p.event(WarningEvent{fmt.Sprintf("the last moment cannot be saved yet, trying again for %v: %v", wait, err)})
+		}
+		p.cutter.purge(p, (*memsnap.Store).PurgeExpired)
+		timer := time.NewTimer(lastEvery)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return info, err
+		}
+	}
+}
+
+// noSpace tells that something could not be stored for want of room, which may come back.
+func noSpace(err error) bool {
+	return errors.Is(err, memsnap.ErrLowSpace) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
 
 // commit makes a generation of the staged pages and the sections.
@@ -362,6 +445,7 @@ func (p *Process) commit(ctx context.Context, d generationData) (memsnap.Info, e
 		return memsnap.Info{}, err
 	}
 	p.base = info.Number
+	p.status.generation.Store(p.base)
 	return info, nil
 }
 

@@ -1,6 +1,8 @@
 package runtime
 
 import (
+	"time"
+
 	"perdure/internal/durable"
 	"perdure/runtime/internal/engine"
 	"perdure/runtime/internal/wasi"
@@ -15,4 +17,6 @@ type hooks struct {
 	poll func() engine.PollAnswer
 	// fs takes the place of the operating system's, for the generations.
 	fs durable.FS
+	// lastFor takes the place of the constant.
+	lastFor time.Duration
 }

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // workerEnv makes the test binary a worker: it holds a workerSpec as JSON.
@@ -31,6 +32,8 @@ type workerSpec struct {
 	// Full is the path of a file: while it exists, the file system of the generations
 	// is full.
 	Full string
+	// LastFor takes the place of the constant.
+	LastFor time.Duration
 	// SnapshotOnUSR1 makes the worker take a generation when it gets that signal.
 	SnapshotOnUSR1 bool
 }
@@ -81,6 +84,7 @@ func worker(text string) int {
 		// One write, so that it is whole when the worker is killed.
 		fmt.Fprintf(os.Stdout, eventBegin+"%T %d %s"+eventEnd, e, generationOf(e), e)
 	}
+	o.hooks.lastFor = spec.LastFor
 	if spec.Full != "" {
 		o.hooks.fs = fullFS{flag: spec.Full}
 	}

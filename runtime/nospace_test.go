@@ -170,3 +170,65 @@ func TestFullDiskReally(t *testing.T) {
 		}
 	})
 }
+
+// TestStopOnFullDisk holds that a process which is suspended or ends on a full disk waits for
+// space, says so, and loses nothing when there is some in time; and that else it ends with an
+// error and goes on from what was saved before.
+func TestStopOnFullDisk(t *testing.T) {
+	const soon = 200 * time.Millisecond
+	for _, tt := range []struct {
+		name   string
+		last   func(*talk) // makes it stop
+		within time.Duration
+		status int
+		next   string // of the file, in the next life
+	}{
+		{"suspended", func(c *talk) { c.signal(syscall.SIGTERM) }, time.Minute, statusSuspended, "read: 2"},
+		{"suspended for good", func(c *talk) { c.signal(syscall.SIGTERM) }, soon, statusError, "read: 1"},
+		{"ended", exitWith3, time.Minute, 3, ""},
+		{"ended for good", exitWith3, soon, statusError, "read: 1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			flag := filepath.Join(t.TempDir(), "full")
+			c := newTalk(t, func(s *workerSpec) { s.Full, s.LastFor = flag, tt.within })
+			c.write("in", "0123456789")
+			c.expect("open 1 r /in", "open: 0", "read 1 1", "read: 0")
+			c.snapshot()
+			if err := os.WriteFile(flag, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			c.expect("read 1 1", "read: 1")
+			tt.last(c)
+			c.has("WarningEvent")
+			if !c.warned("cannot be saved yet") {
+				t.Errorf("nothing was said of the disk\n%s", c.describe())
+			}
+			if tt.within != soon {
+				if err := os.Remove(flag); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.ends(tt.status)
+			if tt.within == soon {
+				if err := os.Remove(flag); err != nil {
+					t.Fatal(err)
+				}
+			}
+			verify(t, c.spec.Options.Dir)
+			c.start()
+			if tt.next == "" {
+				c.has("StartedEvent")
+				return
+			}
+			c.has("RestoredEvent")
+			c.expect("read 1 1", tt.next)
+		})
+	}
+}
+
+func exitWith3(c *talk) {
+	if _, err := c.input.WriteString("exit 3\n"); err != nil {
+		c.t.Fatal(err)
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"perdure/internal/durable"
 	"perdure/memsnap"
 	"perdure/runtime/internal/engine"
+	"perdure/runtime/internal/journal"
 	"perdure/runtime/internal/linmem"
 	"perdure/runtime/internal/wasi"
 	"perdure/runtime/internal/wasm"
@@ -31,8 +32,8 @@ const (
 // oldProgram names the copy of a program that the process ran before.
 func oldProgram(sum string) string { return "program-" + sum + ".wasm" }
 
-// Process is one persistent process. One goroutine calls Open, Run and Close; Snapshot may
-// be called from others.
+// Process is one persistent process. One goroutine calls Open, Run and Close; Snapshot Status and
+// Reconfigure may be called from others.
 type Process struct {
 	opt     Options
 	opened  time.Time
@@ -45,17 +46,25 @@ type Process struct {
 	engine  *engine.Engine
 	program *engine.Program
 	mem     *linmem.Memory
-	kernel  *wasi.System
+	system  *wasi.System
+	kernel  wasi.Kernel // what the guest has of it
+	behind  wasi.Kernel // what the host calls: kernel, or the journal before it
+	stdio   *[3]wasi.Handle
+	journal *journal.Journal // nil if there is none
 	wasi    *wasi.Host
 	inst    *engine.Instance
 
 	// Fixed by Open, used by Run.
-	saved  *savedProcess // to go on from; nil for a fresh start
-	base   uint64        // generation that memory is tracked against
-	state  processState
-	before StartedEvent
+	saved   *savedProcess // to go on from; nil for a fresh start
+	base    uint64        // generation that memory is tracked against
+	state   processState
+	before  StartedEvent
+	endedAt uint64 // the generation in which the life before ended
+	// Restarts of state, which changes.
+	restarts uint64
 
 	cutter cutter
+	status status
 	events sync.Mutex // held while opt.Events is called
 }
 
@@ -73,11 +82,12 @@ type Result struct {
 // or starts anew if there is none or if it has ended. The errors *LockedError,
 // *RefusedError, *OtherProgramError and ErrNoProgram are those of the caller's making.
 func Open(ctx context.Context, o Options) (p *Process, err error) {
-	if err := o.check(); err != nil {
+	live := Live{Every: o.Every, MaxShare: o.MaxShare, Keep: o.Keep}
+	if err := errors.Join(o.check(), live.check()); err != nil {
 		return nil, err
 	}
 	p = &Process{opt: o, opened: time.Now()}
-	p.cutter.init()
+	p.cutter.init(live)
 	opened := p // a return of nil sets p
 	defer func() {
 		if err != nil {
@@ -114,9 +124,10 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 	if p.store, err = memsnap.Open(filepath.Join(o.Dir, generationsDir), memsnap.Options{FS: o.hooks.fs, Policy: o.Keep}); err != nil {
 		return nil, err
 	}
-	if p.kernel, err = wasi.OS(); err != nil {
+	if p.system, err = wasi.OS(); err != nil {
 		return nil, err
 	}
+	p.outside()
 	if err := p.restoreNewest(ctx); err != nil {
 		return nil, err
 	}
@@ -131,24 +142,15 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 
 // occupy takes the directory of the process, and for a fresh start makes room for it.
 func (p *Process) occupy() (err error) {
-	if err := os.MkdirAll(p.opt.Dir, 0o700); err != nil {
-		return err
+	if p.opt.Fresh {
+		to, err := Retire(p.opt.Dir, p.opt.Name)
+		if err != nil {
+			return err
+		}
+		if to != "" {
+			p.event(RetiredEvent{Dir: to})
+		}
 	}
-	if p.lock, err = lock(p.opt.Dir, p.opt.Name); err != nil || !p.opt.Fresh {
-		return err
-	}
-	if had, err := hasGenerations(p.opt.Dir); err != nil || !had {
-		return err
-	}
-	to, err := retire(p.opt.Dir)
-	if err != nil {
-		return err
-	}
-	p.event(RetiredEvent{Dir: to})
-	if err := p.lock.Close(); err != nil { // it is that of the old one
-		return err
-	}
-	p.lock = nil
 	if err := os.MkdirAll(p.opt.Dir, 0o700); err != nil {
 		return err
 	}
@@ -280,7 +282,7 @@ func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 		return p.badCopy(fmt.Errorf("SHA-256 %.12s…, was %.12s…", p.sum, saved.state.Program))
 	}
 	if saved.state.Phase == phaseEnded {
-		p.before = StartedEvent{Ended: true, ExitCode: saved.state.ExitCode}
+		p.before, p.endedAt = StartedEvent{Ended: true, ExitCode: saved.state.ExitCode}, g.Info().Number
 		return g.Close()
 	}
 	if saved.state.Program != p.sum {
@@ -317,19 +319,17 @@ func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 		return fmt.Errorf("generation %d: %w", g.Info().Number, err) // of compiling: no damage
 	}
 	p.sealCache()
-	host, warnings, err := wasi.Restore(saved.wasi, p.wasiConfig(), p.kernel)
+	err = p.restoreHost(saved.wasi, saved.state.Journal)
 	if errors.Is(err, wasi.ErrState) {
 		return fmt.Errorf("%w: generation %d: %w", ErrBadState, g.Info().Number, err)
 	}
 	if err != nil {
 		return err
 	}
-	for _, w := range warnings {
-		p.event(WarningEvent{w.String()})
-	}
-	p.wasi = host
 	p.saved, p.base, p.state = saved, g.Info().Number, saved.state
 	p.state.Restarts++
+	p.restarts = p.state.Restarts
+	p.status.generation.Store(p.base)
 	return nil
 }
 
@@ -338,11 +338,9 @@ func (p *Process) fresh(ctx context.Context) error {
 	if err := p.instantiate(ctx); err != nil {
 		return err
 	}
-	host, err := wasi.New(p.wasiConfig(), p.kernel)
-	if err != nil {
+	if err := p.beginLife(p.endedAt); err != nil {
 		return err
 	}
-	p.wasi = host
 	p.state = processState{Version: processVersion, Program: p.sum, Phase: phaseMain}
 	if p.module.Start != nil {
 		p.state.Phase = phaseStart
@@ -356,6 +354,7 @@ func (p *Process) instantiate(ctx context.Context) error {
 	if p.mem, err = linmem.New(linmem.Options{Limit: p.memoryLimit()}); err != nil {
 		return err
 	}
+	p.status.memory.Store(p.mem)
 	if err := p.mem.Fallback(); err != nil {
 		p.event(WarningEvent{fmt.Sprintf("this kernel does not track written pages, so that snapshots read all memory: %v", err)})
 	}
@@ -388,8 +387,24 @@ func (p *Process) growTo(size uint64) error {
 	return nil
 }
 
+// outside makes what the guest has of the system, and its standard streams.
+func (p *Process) outside() {
+	p.kernel = p.system
+	p.stdio = &[3]wasi.Handle{0, 1, 2}
+	if p.opt.hooks.stdio != nil {
+		*p.stdio = *p.opt.hooks.stdio
+	}
+	if p.opt.Stdin != nil {
+		p.stdio[0] = wasi.Handle(p.opt.Stdin.Fd())
+	}
+	if p.opt.Output != nil {
+		p.kernel, p.stdio[1], p.stdio[2] = wasi.WithOutput(p.kernel, p.opt.Output)
+	}
+	p.kernel = watchedKernel{p.kernel, &p.status.waiting}
+}
+
 func (p *Process) wasiConfig() wasi.Config {
-	c := wasi.Config{Args: p.opt.Args, Env: p.opt.Env, Stdio: p.opt.hooks.stdio}
+	c := wasi.Config{Args: p.opt.Args, Env: p.opt.Env, Stdio: p.stdio, Limits: wasi.Limits{Descriptors: p.opt.OpenFiles}}
 	for _, d := range p.opt.Preopens {
 		c.Preopens = append(c.Preopens, wasi.Preopen{Host: d.Host, Guest: d.Guest, ReadOnly: d.ReadOnly})
 	}
@@ -403,12 +418,12 @@ func (p *Process) wasiConfig() wasi.Config {
 type wasiCalls Process
 
 func (w *wasiCalls) Call(i int, stack []uint64) error {
-	r, err := w.wasi.Call(i, w.mem.Bytes(), stack)
+	r, err := w.call(i, stack)
 	return w.result(r, stack, err)
 }
 
 func (w *wasiCalls) Resume(stack []uint64) error {
-	r, err := w.wasi.Resume(w.mem.Bytes())
+	r, err := w.call(resumeCall, nil)
 	return w.result(r, stack, err)
 }
 
@@ -454,7 +469,10 @@ func (p *Process) Run(ctx context.Context) (Result, error) {
 	cutErr := p.cutter.stop()
 
 	var exit *wasi.ExitError
+	var diverged *DivergenceError
 	switch {
+	case errors.As(err, &diverged):
+		return Result{Generation: p.base}, diverged
 	case errors.Is(err, engine.ErrUnwound):
 		return Result{Suspended: true, Generation: p.base}, cutErr
 	case errors.As(err, &exit):
@@ -462,7 +480,8 @@ func (p *Process) Run(ctx context.Context) (Result, error) {
 	case errors.Is(err, engine.ErrRewind):
 		return Result{Generation: p.base}, err
 	case err != nil:
-		return Result{Generation: p.base}, newTrapError(err, p.program.Meta().OriginalIndex)
+		// To repeat all that led here would lead here again.
+		return Result{Generation: p.base}, errors.Join(newTrapError(err, p.program.Meta().OriginalIndex), p.dropJournal())
 	}
 	p.state.Phase = phaseEnded
 	err = p.commitEnd(ctx)
@@ -497,6 +516,7 @@ func (p *Process) runGuest() error {
 // commitEnd makes the last generation of a guest that has ended: how it ended, and the
 // memory that it left.
 func (p *Process) commitEnd(ctx context.Context) error {
+	p.state.Journal = nil
 	b, err := json.Marshal(p.state)
 	if err != nil {
 		return err
@@ -506,7 +526,7 @@ func (p *Process) commitEnd(ctx context.Context) error {
 	if err := p.mem.Collect(s.add); err != nil {
 		return err
 	}
-	info, err := p.commit(context.WithoutCancel(ctx), generationData{
+	info, err := p.commitLast(context.WithoutCancel(ctx), generationData{
 		pages:    uint64(len(p.mem.Bytes())) / memsnap.PageSize,
 		sections: map[string][]byte{sectionProcess: b},
 	})
@@ -514,15 +534,19 @@ func (p *Process) commitEnd(ctx context.Context) error {
 		return fmt.Errorf("the program has ended with status %d, but that could not be saved: %w", p.state.ExitCode, err)
 	}
 	p.event(CommittedEvent{info})
-	return nil
+	return p.dropJournal()
 }
 
 // closeGuest gives back what belongs to one attempt to restore.
 func (p *Process) closeGuest() error {
 	var errs []error
 	if p.wasi != nil {
-		p.wasi.Close()
+		_ = p.quietly(func() error { p.wasi.Close(); return nil })
 		p.wasi = nil
+	}
+	if p.journal != nil {
+		errs = append(errs, p.journal.Release())
+		p.journal = nil
 	}
 	if p.inst != nil {
 		errs = append(errs, p.inst.Close())
@@ -543,8 +567,8 @@ func (p *Process) Close() error {
 	if p.saved != nil {
 		errs = append(errs, p.saved.generation.Close())
 	}
-	if p.kernel != nil {
-		errs = append(errs, p.kernel.Release())
+	if p.system != nil {
+		errs = append(errs, p.system.Release())
 	}
 	if p.engine != nil {
 		errs = append(errs, p.engine.Close(ctx))
@@ -556,6 +580,6 @@ func (p *Process) Close() error {
 		errs = append(errs, p.lock.Close())
 	}
 	// The cutter stays, for requests that come late.
-	p.saved, p.kernel, p.engine, p.cache, p.lock = nil, nil, nil, nil, nil
+	p.saved, p.system, p.engine, p.cache, p.lock = nil, nil, nil, nil, nil
 	return errors.Join(errs...)
 }

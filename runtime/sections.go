@@ -7,6 +7,7 @@ import (
 
 	"perdure/memsnap"
 	"perdure/runtime/internal/engine"
+	"perdure/runtime/internal/journal"
 	"perdure/runtime/internal/wasi"
 )
 
@@ -38,6 +39,8 @@ type processState struct {
 	ExitCode uint32 `json:"exit_code"`
 	// Restarts counts how often the process was restored since it began.
 	Restarts uint64 `json:"restarts"`
+	// Journal is where the journal goes on from here; nil if there is none.
+	Journal *journal.Position `json:"journal,omitempty"`
 }
 
 // savedProcess is a generation read back.

@@ -16,7 +16,19 @@ const (
 	// OutcomeFile has how the last worker ended, as JSON of [Outcome]. A worker removes it when
 	// it starts and writes it durably before it exits; a worker that was killed leaves none.
 	OutcomeFile = "outcome.json"
+	// LogFile has what the worker itself wrote to its standard output and error: nothing, unless something went wrong that
+	// it could not say otherwise. It begins anew with each worker.
+	LogFile = "worker.log"
+	// lockFile is locked by the worker as long as it lives, and has its process id and the descriptor with the lock. It
+	// guards the other three; the lock of package runtime guards the state.
+	lockFile = "worker.lock"
 )
+
+// ExitLocked is the status with which a worker exits that found another one.
+const ExitLocked = 123
+
+// ProtocolVersion is the version of the control protocol.
+const ProtocolVersion = 1
 
 // SpecVersion is the version of Spec.
 const SpecVersion = 1

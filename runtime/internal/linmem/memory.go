@@ -150,6 +150,9 @@ func (m *Memory) Bytes() []byte {
 	return m.space.bytes(m.size.Load())
 }
 
+// Size returns how many bytes Bytes has. It may be called from any goroutine, after Close too.
+func (m *Memory) Size() uint64 { return m.size.Load() }
+
 // Track makes the memory as it is now the picture that the next Collect compares with: every page is clean. The guest
 // must stand still until the caller has that picture, too: the hash tracker cannot see that a page was other for a
 // while. The cost is that of a Collect, without the copies.

@@ -14,3 +14,11 @@ func OS() (*System, error) {
 
 // Release does nothing.
 func (s *System) Release() error { return nil }
+
+// toErrno returns EIO for any error.
+func toErrno(err error) Errno {
+	if err == nil {
+		return ESUCCESS
+	}
+	return EIO
+}

@@ -3,6 +3,7 @@ package wasi
 import (
 	"errors"
 	"fmt"
+	pathpkg "path"
 	"strings"
 )
 
@@ -150,6 +151,9 @@ func Restore(state []byte, cfg Config, k Kernel) (*Host, []Warning, error) {
 		return nil, nil, err
 	}
 	r := restorer{Host: h}
+	if d, ok := k.(Deferrer); ok && d.Deferred() {
+		r.later = d
+	}
 	r.directories(s)
 	for i := range s.Descriptors {
 		o := &open{Descriptor: s.Descriptors[i], handle: NoHandle, dead: EIO}
@@ -166,7 +170,8 @@ func Restore(state []byte, cfg Config, k Kernel) (*Host, []Warning, error) {
 type restorer struct {
 	*Host
 	warnings []Warning
-	rootDev  []bool // by preopen: the device is the one it was
+	rootDev  []bool   // by preopen: the device is the one it was
+	later    Deferrer // nil if everything is attached now
 }
 
 func (r *restorer) warn(fd int64, path Text, format string, args ...any) {
@@ -187,6 +192,11 @@ func (r *restorer) directories(s *State) {
 			}
 			used[j], found = true, true
 			p.readOnly = c.ReadOnly
+			if r.later != nil {
+				p.handle = r.later.Promise(Attachment{Kind: KindFile, Root: true, Path: c.Host, FD: -1,
+					Stat: Stat{Dev: p.Dev, Ino: p.Ino, Type: FileDirectory}})
+				break
+			}
 			handle, err := r.k.OpenRoot(c.Host)
 			if err != nil {
 				r.warn(-1, p.Guest, "directory cannot be opened again: %v", err)
@@ -235,6 +245,10 @@ func (r *restorer) reattach(o *open) {
 		}
 		o.handle, o.owned, o.dead = handle, true, ESUCCESS
 	case KindConnection:
+		if r.later != nil {
+			o.handle, o.owned, o.dead = r.later.Promise(Attachment{Kind: KindConnection, FD: int64(o.FD)}), true, ESUCCESS
+			return
+		}
 		o.dead = ECONNRESET
 		r.warn(int64(o.FD), "", "connection is lost; the guest gets ECONNRESET")
 	}
@@ -246,8 +260,12 @@ func (r *restorer) reattachStandard(o *open) {
 		r.warn(int64(o.FD), "", "standard stream %d is closed; the guest gets EIO", o.Source)
 		return
 	}
-	// The rights stay the guest's, even if a terminal is now a pipe.
 	o.handle, o.dead = fresh.handle, ESUCCESS
+	if r.later != nil {
+		r.promiseStandard(o, fresh)
+		return
+	}
+	// The rights stay the guest's, even if a terminal is now a pipe.
 	o.stream, o.fifo, o.terminal, o.Type = fresh.stream, fresh.fifo, fresh.terminal, fresh.Type
 	same := o.Dev == fresh.Dev && o.Ino == fresh.Ino
 	if o.Source == 0 && same && o.Type == FileRegular {
@@ -266,7 +284,7 @@ func (r *restorer) reattachFile(o *open) {
 	case p.handle == NoHandle:
 		r.warn(int64(o.FD), o.Path, "its directory %q is gone; the guest gets EIO", p.Guest)
 		return
-	case o.Unlinked:
+	case o.Unlinked && r.later == nil:
 		r.warn(int64(o.FD), o.Path, "the file had been removed while it was open; the guest gets EIO")
 		return
 	case o.Write && o.readOnly:
@@ -282,6 +300,10 @@ func (r *restorer) reattachFile(o *open) {
 	}
 	if o.Type == FileDirectory {
 		flags |= OpenDirectory
+	}
+	if r.later != nil {
+		r.promiseFile(o, p, flags)
+		return
 	}
 	handle, errno := r.k.Open(p.handle, string(o.Path), flags)
 	if errno == ENXIO && !o.Read {
@@ -305,6 +327,43 @@ func (r *restorer) reattachFile(o *open) {
 	}
 	o.attach(handle, &st)
 	o.Dev, o.Ino, o.Born = st.Dev, st.Ino, st.Born
+}
+
+// promiseFile leaves o to be attached when the past has been played. Until then it is what
+// it was.
+func (r *restorer) promiseFile(o *open, p *preopen, flags OpenFlags) {
+	st := Stat{Dev: o.Dev, Ino: o.Ino, Born: o.Born, Type: o.Type, Fifo: o.Type == FileUnknown,
+		Terminal: o.Type == FileCharDevice && o.Base&RightFdSeek == 0}
+	a := Attachment{Kind: KindFile, FD: int64(o.FD), Flags: flags, Stat: st}
+	if host := r.hostPath(p); host != "" && !o.Unlinked {
+		a.Path = pathpkg.Join(host, string(o.Path))
+	}
+	o.attach(r.later.Promise(a), &st)
+}
+
+// hostPath returns the path of a preopened directory outside, empty if it is not given any more.
+func (r *restorer) hostPath(p *preopen) string {
+	for i := range r.cfg.Preopens {
+		if Text(r.cfg.Preopens[i].Guest) == p.Guest {
+			return r.later.Resolve(r.cfg.Preopens[i].Host)
+		}
+	}
+	return ""
+}
+
+// promiseStandard keeps a standard stream as the guest knew it, since its past is played next.
+func (r *restorer) promiseStandard(o, fresh *open) {
+	o.terminal = o.Type == FileCharDevice && o.Base&RightFdSeek == 0
+	o.fifo = o.Type == FileUnknown
+	switch o.Type {
+	case FileRegular, FileBlockDevice, FileDirectory, FileSocketStream, FileSocketDgram:
+		o.stream = false
+	default:
+		o.stream = true
+	}
+	if o.Source == 0 && o.Type == FileRegular && o.Dev == fresh.Dev && o.Ino == fresh.Ino {
+		r.later.PromiseStandard(o.handle, o.Offset)
+	}
 }
 
 // standard returns the descriptor of a standard stream, and false if it is

@@ -1,0 +1,252 @@
+package worker
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"perdure/config"
+	"perdure/runtime"
+)
+
+const (
+	// maxSpec bounds a Spec, in bytes of JSON.
+	maxSpec = 16 << 20
+	// maxProgram bounds a program, in bytes, as package runtime does.
+	maxProgram = 1 << 30
+)
+
+// Worker is a worker that has read its orders. One goroutine calls Enter and Run.
+type Worker struct {
+	spec    Spec
+	program *os.File // nil if the copy is meant
+	refused string   // why it is not to be run; empty if it is
+	cgroup  *cgroup
+	state   *state
+	output  *output
+
+	consoles *consoles
+
+	mu       sync.Mutex
+	process  *runtime.Process // nil until it is open
+	settings config.Process   // those of spec, with what has changed since
+	// notApplied are limits that the system does not have, but for those of cgroup, which can change.
+	notApplied []string
+}
+
+// order is what a worker finds on its standard input: a Spec, and from itself what it has done.
+type order struct {
+	Spec
+	Entered *entered `json:"entered,omitempty"`
+}
+
+// entered is what a worker leaves for itself when it gives up rights. Numbers are descriptors, 0 for none.
+type entered struct {
+	Confined   bool     `json:"confined"`
+	Program    int      `json:"program"`
+	CPU        int      `json:"cpu"`
+	PIDs       int      `json:"pids"`
+	NoCgroup   string   `json:"no_cgroup"` // why one of the two is missing
+	Self       int      `json:"self"`
+	Retired    string   `json:"retired"` // where the old state went
+	Refused    string   `json:"refused"` // why it did not
+	NotApplied []string `json:"not_applied"`
+}
+
+// Enter reads a Spec and prepares the worker. What needs rights that it shall not have comes first; then, if the Spec
+// says so, it gives them up. For that it executes this program anew, with the same arguments: then Enter does not
+// return here, but is called again there.
+func Enter(f io.Reader) (*Worker, error) {
+	o, err := readOrder(f)
+	if err != nil {
+		return nil, fmt.Errorf("what to run: %w", err)
+	}
+	if o.Entered == nil {
+		if err := prepare(o); err != nil {
+			return nil, err
+		}
+		if o.Settings.Limits.Confine {
+			return nil, confine(o)
+		}
+	}
+	return newWorker(o)
+}
+
+// prepare does what needs all rights.
+func prepare(o *order) (err error) {
+	e := &entered{}
+	o.Entered = e
+	program, err := openProgram(&o.Spec)
+	if err != nil {
+		return err
+	}
+	if o.Fresh {
+		if e.Refused, err = whyRefused(program, &o.Spec); err != nil {
+			return err
+		}
+		if e.Refused == "" {
+			if e.Retired, err = retire(&o.Spec); err != nil {
+				return err
+			}
+		}
+	}
+	for _, dir := range []string{o.Dir, filepath.Dir(o.Log), o.CacheDir} {
+		if dir == "" {
+			continue
+		}
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	if e.Retired != "" { // what this program says went there
+		if err := redirect(o.Dir); err != nil {
+			return err
+		}
+	}
+	g := limitsOf(&o.Spec)
+	if g.why != nil {
+		e.NoCgroup = g.why.Error()
+	}
+	e.Program, e.CPU, e.PIDs = fdOf(program), fdOf(g.cpu), fdOf(g.pids)
+	return nil
+}
+
+// newWorker makes a worker of what was prepared.
+func newWorker(o *order) (*Worker, error) {
+	e := o.Entered
+	w := &Worker{spec: o.Spec, refused: e.Refused, settings: o.Settings, program: fileOf(e.Program, o.Program)}
+	w.cgroup = &cgroup{cpu: fileOf(e.CPU, "cpu.max"), pids: fileOf(e.PIDs, "pids.max")}
+	if e.NoCgroup != "" {
+		w.cgroup.why = errors.New(e.NoCgroup)
+	}
+	w.notApplied = e.NotApplied
+	if err := limitFiles(o.Settings.Limits.OpenFiles); err != nil {
+		w.notApplied = append(w.notApplied, fmt.Sprintf("limits.open_files: of the worker: %v", err))
+	}
+	if e.Confined {
+		missing, err := seccomp()
+		if err != nil {
+			return nil, fmt.Errorf("confine the worker: %w", err)
+		}
+		w.notApplied = append(w.notApplied, missing...)
+	}
+	w.notApplied = append(w.notApplied, unmapped(&o.Settings)...)
+	w.state = newState(&w.spec)
+	w.limit()
+	if e.Retired != "" {
+		w.state.event(runtime.RetiredEvent{Dir: e.Retired})
+	}
+	return w, nil
+}
+
+// limit applies the limits of the settings that can change.
+func (w *Worker) limit() {
+	missing := slices.Concat(w.notApplied, w.cgroup.limit(&w.settings.Limits))
+	w.state.set(func(s *Status) { s.NotApplied = missing })
+}
+
+// apply takes over settings.
+func (w *Worker) apply(r config.ReloadableProcess) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c := w.settings.With(r)
+	if w.process != nil {
+		if err := w.process.Reconfigure(live(&c)); err != nil {
+			return newError(CodeRequest, "%v", err)
+		}
+	}
+	w.settings = c
+	w.output.configure(&c)
+	w.limit()
+	return nil
+}
+
+// opened notes the process, and gives it the settings that have changed while it was opened.
+func (w *Worker) opened(p *runtime.Process) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.process = p
+	return p.Reconfigure(live(&w.settings))
+}
+
+// retire makes room for a fresh start, while no other worker has the directory.
+func retire(s *Spec) (string, error) {
+	f, err := os.OpenFile(filepath.Join(s.Dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil // there is no such process
+	}
+	if err != nil {
+		return "", err
+	}
+	defer f.Close() // nothing was written
+	if err := flock(f); err != nil {
+		return "", lockError(err, f, s.Name)
+	}
+	return runtime.Retire(s.Dir, s.Name)
+}
+
+// whyRefused says why a program cannot be run at all; empty if it can.
+func whyRefused(program *os.File, s *Spec) (string, error) {
+	if program == nil {
+		return fmt.Sprintf("%s is gone, and its copy is part of what a fresh start gives up", s.Program), nil
+	}
+	// Through the descriptor, so that it is the same file.
+	r, err := runtime.Check(fmt.Sprintf("/dev/fd/%d", program.Fd()), nil)
+	if err != nil {
+		return "", err
+	}
+	if len(r.Refused) > 0 {
+		return (&runtime.RefusedError{Program: s.Program, Err: errors.New(strings.Join(r.Refused, "; "))}).Error(), nil
+	}
+	return "", nil
+}
+
+func readOrder(f io.Reader) (*order, error) {
+	b, err := io.ReadAll(io.LimitReader(f, maxSpec+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxSpec {
+		return nil, fmt.Errorf("it has more than %d bytes", maxSpec)
+	}
+	o := &order{}
+	if err := json.NewDecoder(bytes.NewReader(b)).Decode(o); err != nil {
+		return nil, err
+	}
+	return o, o.check()
+}
+
+// check refuses what a daemon does not say.
+func (s *Spec) check() error {
+	if s.Version != SpecVersion {
+		return fmt.Errorf("it has version %d, this program knows %d", s.Version, SpecVersion)
+	}
+	for _, p := range []struct{ what, path string }{{"dir", s.Dir}, {"log", s.Log}, {"program", s.Program}} {
+		if !filepath.IsAbs(p.path) {
+			return fmt.Errorf("%s %q is not an absolute path", p.what, p.path)
+		}
+	}
+	if s.CacheDir != "" && !filepath.IsAbs(s.CacheDir) {
+		return fmt.Errorf("cache_dir %q is not an absolute path", s.CacheDir)
+	}
+	return s.Settings.Reloadable().Validate()
+}
+
+// openProgram opens the file of the program; nil if the copy in Dir is meant, or if there is no such file.
+func openProgram(s *Spec) (*os.File, error) {
+	if s.SHA256 == "" {
+		return nil, nil
+	}
+	f, err := os.Open(s.Program)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return f, err
+}

@@ -1,0 +1,60 @@
+package worker
+
+import (
+	"time"
+
+	"perdure/memsnap"
+	"perdure/runtime"
+)
+
+// EventKind says what an Event tells of.
+type EventKind string
+
+// The kinds of events: those of package runtime, and EventLost.
+const (
+	EventProgress  EventKind = "progress"  // Done of Total
+	EventStarted   EventKind = "started"   // from the beginning
+	EventRetired   EventKind = "retired"   // the old state, by a fresh start
+	EventRestored  EventKind = "restored"  // from Generation
+	EventSkipped   EventKind = "skipped"   // a damaged generation, Number
+	EventCommitted EventKind = "committed" // Generation
+	EventFailed    EventKind = "failed"    // a generation could not be made
+	EventWarning   EventKind = "warning"
+	EventLost      EventKind = "lost" // the client was too slow for Number events
+)
+
+// Event is something that happened to the process.
+type Event struct {
+	Time time.Time `json:"time"`
+	Kind EventKind `json:"kind"`
+	Text string    `json:"text"` // for people
+	// Generation goes with some kinds, and so do the others.
+	Generation *memsnap.Info `json:"generation,omitempty"`
+	Number     uint64        `json:"number,omitempty"`
+	Done       int           `json:"done,omitempty"`
+	Total      int           `json:"total,omitempty"`
+}
+
+// newEvent gives an event of the runtime the form that it has on the wire.
+func newEvent(e runtime.Event, now time.Time) Event {
+	w := Event{Time: now, Text: e.String()}
+	switch e := e.(type) {
+	case runtime.ProgressEvent:
+		w.Kind, w.Done, w.Total = EventProgress, e.Done, e.Total
+	case runtime.StartedEvent:
+		w.Kind = EventStarted
+	case runtime.RetiredEvent:
+		w.Kind = EventRetired
+	case runtime.RestoredEvent:
+		w.Kind, w.Generation = EventRestored, &e.Generation
+	case runtime.SkippedEvent:
+		w.Kind, w.Number = EventSkipped, e.Generation
+	case runtime.CommittedEvent:
+		w.Kind, w.Generation = EventCommitted, &e.Generation
+	case runtime.CommitFailedEvent:
+		w.Kind = EventFailed
+	default:
+		w.Kind = EventWarning
+	}
+	return w
+}

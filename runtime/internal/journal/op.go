@@ -1,0 +1,57 @@
+package journal
+
+import "strconv"
+
+// op is what a record is about. The numbers are part of the format.
+type op uint16
+
+const (
+	opBase        op = 1 // a cut: nonce 8, then the clocks at that instant, 8 each
+	opEnd         op = 2 // the journal goes on in the next segment
+	opBirth       op = 3 // the beginning of a life: what the host's State was
+	opIntent      op = 4 // a call with an effect is about to be carried out: its operation 2, then how things stand
+	opNow         op = 16
+	opResolution  op = 17
+	opRandom      op = 18
+	opPoll        op = 19
+	opInterrupted op = 20
+	opOpen        op = 21
+	opMkdir       op = 22
+	opUnlink      op = 23
+	opRename      op = 24
+	opLink        op = 25
+	opSymlink     op = 26
+	opReadlink    op = 27
+	opReadDir     op = 28
+	opClose       op = 29
+	opStat        op = 30
+	opSetTimes    op = 31
+	opRead        op = 32
+	opWrite       op = 33
+	opSeek        op = 34
+	opTruncate    op = 35
+	opAllocate    op = 36
+	opAdvise      op = 37
+	opSync        op = 38
+	opAccept      op = 39
+	opRecv        op = 40
+	opSend        op = 41
+	opShutdown    op = 42
+)
+
+var opNames = map[op]string{
+	opBase: "cut", opEnd: "end", opBirth: "birth", opIntent: "intent",
+	opNow: "now", opResolution: "resolution", opRandom: "random", opPoll: "poll", opInterrupted: "interrupted",
+	opOpen: "open", opMkdir: "mkdir", opUnlink: "unlink", opRename: "rename", opLink: "link", opSymlink: "symlink",
+	opReadlink: "readlink", opReadDir: "readdir", opClose: "close", opStat: "stat", opSetTimes: "settimes",
+	opRead: "read", opWrite: "write", opSeek: "seek", opTruncate: "truncate", opAllocate: "allocate",
+	opAdvise: "advise", opSync: "sync", opAccept: "accept", opRecv: "recv", opSend: "send", opShutdown: "shutdown",
+}
+
+// String returns the name of the operation.
+func (o op) String() string {
+	if name, ok := opNames[o]; ok {
+		return name
+	}
+	return "operation " + strconv.Itoa(int(o))
+}
