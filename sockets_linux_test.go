@@ -26,6 +26,7 @@ type server struct {
 	address string
 	args    []string
 	cmd     *exec.Cmd
+	stdin   *os.File // nil for none
 	stdout  buffer
 	stderr  buffer
 }
@@ -73,6 +74,9 @@ func (s *server) start() {
 	s.cmd.Args[0] = "perdure"
 	s.cmd.Env = append(os.Environ(), "PERDURE_STATE="+filepath.Join(s.dir, "state"), "XDG_CACHE_HOME="+serverCache())
 	s.cmd.Stdout, s.cmd.Stderr = &s.stdout, &s.stderr
+	if s.stdin != nil {
+		s.cmd.Stdin = s.stdin
+	}
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
@@ -134,6 +138,7 @@ func (s *server) keeperPID() int {
 func (s *server) endKeeper() {
 	if pid := s.keeperPID(); pid != 0 {
 		_ = syscall.Kill(pid, syscall.SIGTERM) // it may have left
+		waitFor(s.t, s, "the keeper's end", func() bool { return s.keeperPID() == 0 })
 	}
 }
 

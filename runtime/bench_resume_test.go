@@ -9,6 +9,7 @@ import (
 	"perdure/runtime/internal/engine"
 	"perdure/runtime/internal/guests"
 	"perdure/runtime/internal/linmem"
+	"perdure/runtime/internal/wasm"
 )
 
 // BenchmarkResumed compares the rest of a run that was suspended early and restored in a
