@@ -21,9 +21,9 @@ type Listener struct {
 // Limits bounds what a guest can make its host hold. A zero value stands for
 // the default that its comment names.
 type Limits struct {
-	Descriptors   int // open descriptors, and one more than the highest number; 4096
+	Descriptors   int // open descriptors, and one more than the highest number; 65536
 	ListingBytes  int // entries of all directories that are being read; 64 MiB at most and by default
-	Subscriptions int // of one poll_oneoff; 16384
+	Subscriptions int // of one poll_oneoff; 131072
 }
 
 // Config is what a guest is given. Descriptors 0, 1 and 2 are the standard
@@ -128,9 +128,9 @@ func newHost(cfg Config, k Kernel) (*Host, error) {
 		}
 		*v = min(*v, most)
 	}
-	setDefault(&cfg.Limits.Descriptors, 4096, maxDescriptors)
+	setDefault(&cfg.Limits.Descriptors, 65536, maxDescriptors)
 	setDefault(&cfg.Limits.ListingBytes, maxListingBytes, maxListingBytes)
-	setDefault(&cfg.Limits.Subscriptions, 16384, 1<<20)
+	setDefault(&cfg.Limits.Subscriptions, 131072, 1<<20)
 	if cfg.Stdio == nil {
 		cfg.Stdio = &[3]Handle{0, 1, 2}
 	}

@@ -107,6 +107,7 @@ func (s *System) StartListening(h Handle, backlog int) (Handle, Errno) {
 		return NoHandle, toErrno(err)
 	}
 	delete(s.known, h)
+	s.unwatch(h)
 	s.knowListener(l)
 	return Handle(l.Queue), ESUCCESS
 }
@@ -157,6 +158,7 @@ func (s *System) Remake(made MadeSocket, state *SocketState) (Handle, error) {
 		default:
 			// It goes on from where it was: what the guest did with it since is undone.
 			delete(s.known, h)
+			s.unwatch(h)
 			if err := s.keeper.Release(state.ID, true); err != nil {
 				return NoHandle, err
 			}
