@@ -85,7 +85,7 @@ func printInspection(out io.Writer, i daemon.Inspection) error {
 	}
 	some("progress", i.Progress)
 	if g := i.Last; g != nil {
-		line("last snapshot", "%d of %s: %d new pages, %s, pause %s", g.Number, localTime(g.Time), g.PagesNew, size(g.BytesStored), short(g.Pause))
+		line("last snapshot", "%d of %s: %d new pages, %s, pause %s", g.Number, localTime(g.Time), g.PagesNew, size(g.BytesStored), short(time.Duration(g.PauseNS)))
 	}
 	some("snapshot failed", i.LastFailure)
 	line("restarts", "%d", i.Restarts)

@@ -65,13 +65,13 @@ function_index, offset, in_call, locals and operands, arrays of objects with typ
   perdure stack prog --generation 7 --json | jq '.frames[0]'`,
 		Args: oneProcess,
 	}
-	place := addStateFlag(cmd, env)
+	place := addStateFlag(cmd, env).addDaemonFlag(cmd)
 	number := cmd.Flags().Uint64("generation", 0, "`NUMBER` of the generation (default: the newest that is well)")
 	locals := cmd.Flags().Bool("locals", false, "print local variables and operands too")
 	asJSON := addJSONFlag(cmd)
 	cmd.ValidArgsFunction = place.complete
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		s, err := place.saved(args[0])
+		s, err := place.saved(args[0], nil)
 		if err != nil {
 			return err
 		}

@@ -40,6 +40,7 @@ func TestJSONIsDocumented(t *testing.T) {
 	root := testRoot()
 	for name, value := range map[string]any{
 		"generations": []generationJSON{}, "verify": []verifiedJSON{}, "check": checkJSON{}, "stack": stackJSON{},
+		"purge": purgedJSON{}, "diff": diffJSON{}, "dump": dumpJSON{},
 	} {
 		c, _, err := root.Find([]string{name})
 		if err != nil {
@@ -82,7 +83,7 @@ func TestAgainKnowsAllFlags(t *testing.T) {
 	}
 	want := append(slices.Clone(againFlags), "fresh")
 	var got []string
-	for _, m := range regexp.MustCompile(`(?m)^ .{4} --([a-z]+)`).FindAllStringSubmatch(c.Flags().FlagUsages(), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^ .{4} --([a-z][a-z-]*)`).FindAllStringSubmatch(c.Flags().FlagUsages(), -1) {
 		got = append(got, m[1])
 	}
 	slices.Sort(got)

@@ -114,6 +114,7 @@ const (
 	groupRun   = "run"
 	groupServe = "serve"
 	groupLook  = "look"
+	groupKeep  = "keep"
 )
 
 func newRootCommand(env *environment) *cobra.Command {
@@ -142,8 +143,9 @@ the same command again, and it goes on from where it was, in the middle of a fun
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddGroup(&cobra.Group{ID: groupRun, Title: "Run programs:"}, &cobra.Group{ID: groupServe, Title: "The daemon and its processes:"}, &cobra.Group{ID: groupLook, Title: "Look at what is there:"})
-	for _, c := range []*cobra.Command{newRunCommand(env), newDemoCommand(env)} {
+	root.AddGroup(&cobra.Group{ID: groupRun, Title: "Run programs:"}, &cobra.Group{ID: groupServe, Title: "The daemon and its processes:"},
+		&cobra.Group{ID: groupLook, Title: "Look at what is there:"}, &cobra.Group{ID: groupKeep, Title: "Change what is saved:"})
+	for _, c := range []*cobra.Command{newRunCommand(env), newKeeperCommand(env), newDemoCommand(env)} {
 		c.GroupID = groupRun
 		root.AddCommand(c)
 	}
@@ -154,8 +156,13 @@ the same command again, and it goes on from where it was, in the middle of a fun
 		c.GroupID = groupServe
 		root.AddCommand(c)
 	}
-	for _, c := range []*cobra.Command{newGenerationsCommand(env), newStackCommand(env), newVerifyCommand(env), newCheckCommand(env)} {
+	for _, c := range []*cobra.Command{newGenerationsCommand(env), newStackCommand(env), newVerifyCommand(env), newCheckCommand(env),
+		newDiffCommand(env), newDumpCommand(env)} {
 		c.GroupID = groupLook
+		root.AddCommand(c)
+	}
+	for _, c := range []*cobra.Command{newRollbackCommand(env), newForkCommand(env), newPurgeCommand(env), newExportCommand(env), newImportCommand(env)} {
+		c.GroupID = groupKeep
 		root.AddCommand(c)
 	}
 	root.AddCommand(newVersionCommand(env), newWorkerCommand())

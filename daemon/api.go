@@ -18,7 +18,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"perdure/daemon/worker"
-	"perdure/memsnap"
 )
 
 const (
@@ -184,23 +183,18 @@ func (s *server) handler() http.Handler {
 	})
 	handle("POST /v1/processes/{name}/snapshot", func(rw http.ResponseWriter, r *http.Request) error {
 		info, err := d.snapshot(r.Context(), r.PathValue("name"))
-		if err != nil {
-			return err
-		}
-		return writeJSON(rw, cleanInfo(info))
+		return answer(rw, describeGeneration(info), err)
 	})
 	handle("POST /v1/snapshot", func(rw http.ResponseWriter, r *http.Request) error {
 		return writeJSON(rw, d.snapshotAll(r.Context()))
 	})
+	s.handleSaved(handle)
 	handle("GET /v1/processes/{name}/logs", s.logs)
 	handle("POST /v1/processes/{name}/attach", s.attach)
 	handle("GET /v1/events", s.events)
 	handle("POST /v1/reload", func(rw http.ResponseWriter, _ *http.Request) error {
 		out, err := d.Reload()
-		if err != nil {
-			return err
-		}
-		return writeJSON(rw, out)
+		return answer(rw, out, err)
 	})
 	handle("/", func(_ http.ResponseWriter, r *http.Request) error {
 		return newError(CodeRequest, "there is no request %s %s", r.Method, r.URL.Path)
@@ -345,10 +339,4 @@ func writeError(rw http.ResponseWriter, err error) {
 	rw.Header().Set("Content-Type", "application/json")
 	rw.WriteHeader(e.Code.status())
 	_, _ = rw.Write(append(b, '\n'))
-}
-
-// cleanInfo returns an Info that is the same behind JSON.
-func cleanInfo(i memsnap.Info) memsnap.Info {
-	i.Err = nil
-	return i
 }

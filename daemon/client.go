@@ -13,8 +13,6 @@ import (
 	"net/url"
 	"strconv"
 	"syscall"
-
-	"perdure/memsnap"
 )
 
 // maxAnswer bounds an answer that is not a stream, in bytes.
@@ -87,8 +85,8 @@ func (c *Client) Remove(ctx context.Context, name string) error {
 }
 
 // Snapshot takes a generation and returns when it is durable.
-func (c *Client) Snapshot(ctx context.Context, name string) (i memsnap.Info, err error) {
-	return i, c.ask(ctx, http.MethodPost, processPath(name, "snapshot"), nil, &i)
+func (c *Client) Snapshot(ctx context.Context, name string) (g Generation, err error) {
+	return g, c.ask(ctx, http.MethodPost, processPath(name, "snapshot"), nil, &g)
 }
 
 // SnapshotAll takes a generation of every process that runs, and returns when all are durable or have failed.

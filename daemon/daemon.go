@@ -113,8 +113,7 @@ func (d *Daemon) Alive(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		d.mu.Lock()
-		defer d.mu.Unlock()
+		_ = d.info()
 	}()
 	select {
 	case <-done:
@@ -340,12 +339,18 @@ func (d *Daemon) load(name string) *unit {
 			d.log.Warn().Err(err).Str("process", name).Msg("going on without the record")
 		}
 		rec = newRecord()
-		if rec.SHA256, err = programOfState(d.ctx, dir); err != nil {
-			d.log.Warn().Err(err).Str("process", name).Msg("cannot tell its program")
-		}
 	}
 	u := newUnit(d, name, rec)
-	u.status.Generation = newestGeneration(dir)
+	u.view.config = d.config().Process(name)
+	o, err := u.storeOptions()
+	if err == nil && !known {
+		rec.SHA256, err = programOfState(d.ctx, dir, o)
+		u.m.rec, u.view.rec = rec, rec
+	}
+	if err != nil {
+		u.log.Warn().Err(err).Msg("cannot tell its program")
+	}
+	u.status.Generation = newestGeneration(dir, o)
 	found, ok := u.adopt(d.ctx)
 	if !known && !ok && rec.SHA256 == "" {
 		return nil // not a process, or not yet

@@ -75,11 +75,11 @@ func (u *unit) describe(v view, st worker.Status) Process {
 		p.Program = v.file.sha256
 	}
 	p.State, p.Detail = v.state(st, time.Now())
+	if v.phase != phaseNone {
+		p.Program = v.runs
+	}
 	if v.phase == phaseUp || v.phase == phaseStopping {
 		p.PID, p.Started = st.PID, st.Started
-		if st.Program != "" {
-			p.Program = st.Program
-		}
 	}
 	if p.State == StateEnded {
 		p.ExitCode = v.rec.ExitCode
@@ -156,9 +156,13 @@ func (d *Daemon) inspect(ctx context.Context, u *unit) Inspection {
 	v, _, st, _ := u.look()
 	i := Inspection{
 		Process: u.describe(v, st), Dir: u.dir, Log: d.logOf(u.name), Desired: v.rec.Desired,
-		Reactor: st.Reactor, RestoredFrom: st.RestoredFrom, Progress: st.Progress, LastFailure: st.LastFailure, Last: st.Last,
+		Reactor: st.Reactor, RestoredFrom: st.RestoredFrom, Progress: st.Progress, LastFailure: st.LastFailure,
 		Warnings: append([]string{}, st.Warnings...), NotApplied: append([]string{}, st.NotApplied...),
-		Settings: v.config, PendingSettings: append([]string{}, v.pending...), Stats: v.rec.Stats,
+		Settings: v.config.Table(), PendingSettings: append([]string{}, v.pending...), Stats: v.rec.Stats,
+	}
+	if st.Last != nil {
+		g := describeGeneration(*st.Last)
+		i.Last = &g
 	}
 	if v.file != nil {
 		i.File, i.FileProgram = v.file.path, v.file.sha256

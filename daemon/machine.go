@@ -208,6 +208,8 @@ func (m *machine) program() target {
 			return target{why: m.problem, failed: true}
 		case !r.FromState && r.Replaced != "":
 			return target{why: "replaced"}
+		case !r.FromState && !m.seen && m.phase == phaseUp:
+			return target{run: true, sha256: m.runs} // an adopted worker, of which the folder will tell
 		case !r.FromState && !m.seen:
 			return target{why: "the folder has not been read yet"}
 		case !r.FromState:
@@ -308,6 +310,8 @@ func (in inFile) apply(m *machine, _ time.Time) []action {
 	m.file = in.file
 	r := &m.rec
 	switch {
+	case in.file == nil && r.SHA256 == "" && m.phase == phaseNone:
+		*r = newRecord() // nothing is left of it
 	case in.file == nil:
 		r.Removed = ""
 	case m.seen && was == nil && r.Over == in.file.sha256:

@@ -71,7 +71,7 @@ func (u *unit) untilRunning(ctx context.Context) error {
 		case !v.goal.run:
 			return true, newError(CodeState, "it does not run: %s", v.goal.why)
 		case time.Now().Before(v.notBefore):
-			return true, newError(CodeFailed, "%s; it is tried again", v.rec.LastError)
+			return true, newError(CodeFailed, "%s; it is tried again", firstLine(v.rec.LastError))
 		}
 		return false, nil
 	})
@@ -160,7 +160,12 @@ func (u *unit) still(ctx context.Context, kill bool, do func() error) (err error
 	if err != nil {
 		return err
 	}
-	return do()
+	_, _, st, _ := u.look()
+	err = do()
+	if kill {
+		return err
+	}
+	return errors.Join(err, u.learn(st.Generation))
 }
 
 // remove forgets the state of a process.

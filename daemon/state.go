@@ -3,14 +3,20 @@ package daemon
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
+	"perdure/daemon/worker"
 	"perdure/memsnap"
 	"perdure/runtime"
 )
 
 // programOfState returns the SHA-256 of the program that a saved process runs; empty if nothing is saved.
-func programOfState(ctx context.Context, dir string) (string, error) {
-	s, err := runtime.OpenSaved(dir)
+func programOfState(ctx context.Context, dir string, o memsnap.Options) (string, error) {
+	s, err := runtime.OpenSavedWith(dir, o)
 	if errors.Is(err, runtime.ErrNoProcess) {
 		return "", nil
 	}
@@ -25,8 +31,8 @@ func programOfState(ctx context.Context, dir string) (string, error) {
 }
 
 // newestGeneration returns the number of the newest generation that seems well; 0 if there is none.
-func newestGeneration(dir string) uint64 {
-	s, err := runtime.OpenSaved(dir)
+func newestGeneration(dir string, o memsnap.Options) uint64 {
+	s, err := runtime.OpenSavedWith(dir, o)
 	if err != nil {
 		return 0
 	}
@@ -40,4 +46,20 @@ func newestGeneration(dir string) uint64 {
 		}
 	}
 	return 0
+}
+
+// clearEmpty removes the directory of a process of which nothing was saved. One that holds more is left alone.
+func clearEmpty(dir string) error {
+	if _, err := runtime.OpenSaved(dir); !errors.Is(err, runtime.ErrNoProcess) {
+		return err
+	}
+	for _, name := range []string{RecordFile, worker.OutcomeFile, worker.LogFile, "worker.lock"} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) {
+		return err
+	}
+	return nil
 }

@@ -1,11 +1,6 @@
 package daemon
 
-import (
-	"time"
-
-	"perdure/config"
-	"perdure/memsnap"
-)
+import "time"
 
 // State is what a process is, for people.
 type State string
@@ -68,9 +63,10 @@ type Inspection struct {
 	LastFailure string   `json:"last_failure"`
 	NotApplied  []string `json:"not_applied"`
 	// Last is the newest generation that the worker made.
-	Last *memsnap.Info `json:"last"`
-	// Settings are those that apply to the process now. PendingSettings are changes that count when it is started again.
-	Settings        config.Process `json:"settings"`
+	Last *Generation `json:"last"`
+	// Settings are those that apply to the process now, as config.Process.Table has them. PendingSettings are changes that
+	// count when it is started again.
+	Settings        map[string]any `json:"settings"`
 	PendingSettings []string       `json:"pending_settings"`
 	Stats           Stats          `json:"stats"`
 }

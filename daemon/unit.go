@@ -50,6 +50,7 @@ type message struct {
 type view struct {
 	rec             record
 	phase           phase
+	runs            string
 	ready           bool
 	goal            target
 	file            *file
@@ -183,6 +184,11 @@ func (u *unit) act(ctx context.Context, a action) {
 		limit := u.config.Limits.Memory
 		u.d.group.Go(func() { u.check(ctx, a, limit) })
 	case actStart:
+		if a.fresh {
+			u.mu.Lock()
+			u.status.Generation, u.status.MemoryBytes = 0, 0
+			u.mu.Unlock()
+		}
 		c := u.config
 		u.started = &c
 		ctx, cancel := context.WithCancel(ctx)
@@ -202,13 +208,16 @@ func (u *unit) act(ctx context.Context, a action) {
 
 // persist writes the record, but leaves no directory for a process of which there is nothing to say.
 func (u *unit) persist() error {
+	if u.m.file == nil && u.m.phase == phaseNone && u.m.rec == newRecord() {
+		return clearEmpty(u.dir)
+	}
 	return writeRecord(u.dir, u.m.rec)
 }
 
 // publish lets others see what the machine has decided.
 func (u *unit) publish() {
 	v := view{
-		rec: u.m.rec, phase: u.m.phase, ready: u.m.ready, goal: u.m.goal(), file: u.m.file, problem: u.m.problem, confErr: u.m.settings.err, since: u.m.since,
+		rec: u.m.rec, phase: u.m.phase, runs: u.m.runs, ready: u.m.ready, goal: u.m.goal(), file: u.m.file, problem: u.m.problem, confErr: u.m.settings.err, since: u.m.since,
 		notBefore: u.m.notBefore, config: u.config, unsaved: u.m.unsaved, restart: u.m.restart, held: u.m.held > 0,
 	}
 	if u.m.phase != phaseNone && u.started != nil {
@@ -300,19 +309,33 @@ func (u *unit) suspend(ctx context.Context, w *worker.Handle) {
 	if w == nil {
 		return // it has gone meanwhile, and its inGone is on its way
 	}
-	_, err := u.client.Suspend(ctx)
-	if err == nil || ctx.Err() != nil {
-		return
-	}
-	select {
-	case <-w.Done(): // it went before it could answer
-		return
-	case <-time.After(goingTime):
-	case <-ctx.Done():
-		return
+	var err error
+	for limit := time.Now().Add(socketTime); ; {
+		_, err = u.client.Suspend(ctx)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		// One that was just started has no socket yet.
+		wait := againTime
+		if !errors.Is(err, worker.ErrNoWorker) || time.Now().After(limit) {
+			wait = goingTime // it may be that it went before it could answer
+		}
+		select {
+		case <-w.Done():
+			return
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+		if wait == goingTime {
+			break
+		}
 	}
 	u.post(message{in: inNotSuspended{err}})
 }
+
+// socketTime is how long a worker may take to have its socket.
+const socketTime = 10 * time.Second
 
 // goingTime is how long a worker that has failed to answer may take to go.
 const goingTime = time.Second

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"perdure/daemon/worker"
+	"perdure/runtime"
 )
 
 // askTime bounds what a worker is asked beside its guest's work.
@@ -28,14 +29,20 @@ func (u *unit) watch(ctx context.Context, w *worker.Handle) {
 	if ctx.Err() != nil {
 		return // it lives on
 	}
-	msg := message{in: inGone{}}
 	out, err := w.Outcome()
-	if err != nil {
-		msg.in = inGone{why: err.Error()}
-	} else {
-		msg.in = inGone{outcome: &out}
+	var locked *runtime.LockedError
+	switch {
+	case err == nil:
+		u.post(message{in: inGone{outcome: &out}})
+		return
+	case errors.As(err, &locked):
+		// An earlier daemon has started one, which had not locked the directory yet when this one looked for it.
+		if found, ok := u.adopt(ctx); ok {
+			u.post(found)
+			return
+		}
 	}
-	u.post(msg)
+	u.post(message{in: inGone{why: err.Error()}})
 }
 
 // listen hands on the events of a worker. It returns when the worker is gone or ctx is done.

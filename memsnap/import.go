@@ -63,6 +63,7 @@ func (s *Store) receive(ctx context.Context, tempPath string, from io.Reader) (d
 	}
 	out := &output{file: f}
 	buffer := make([]byte, readSize)
+	progress := s.progress(0)
 	for {
 		if ctx.Err() != nil {
 			return fail(context.Cause(ctx))
@@ -74,6 +75,7 @@ func (s *Store) receive(ctx context.Context, tempPath string, from io.Reader) (d
 		if out.offset > maxFileSize {
 			return fail(&CorruptError{tempPath, maxFileSize, "the file is too long"})
 		}
+		progress.add(uint64(n) / PageSize)
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			return f, nil
 		}

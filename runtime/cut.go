@@ -35,6 +35,7 @@ type cutter struct {
 	// on taken, when it is the hook's.
 	staging     staging
 	broken      error // why no generation can be made any more
+	noRoom      int   // how many in a row could not be made for want of room
 	idle        bool  // since the cut before, the guest only waited
 	idleSince   time.Time
 	lastCalls   uint64
@@ -144,11 +145,17 @@ func (c *cutter) loop(ctx context.Context, p *Process) {
 	}
 	arm()
 	c.purge(p, (*memsnap.Store).Sweep)
+wait:
 	select {
 	case <-p.replayed():
 	case <-c.over:
 		return
 	case <-ctx.Done():
+		select {
+		case <-p.replayed(): // both at once: what there is has to be saved, below
+			break wait
+		default:
+		}
 		// The generation and the journal are the process: nothing is lost by leaving at once.
 		_, c.err = c.ask(p, wantedCut{suspend: true, discard: true})
 		if errors.Is(c.err, ErrEnded) {
@@ -183,10 +190,8 @@ func (c *cutter) loop(ctx context.Context, p *Process) {
 			return
 		case err != nil && req.suspend:
 			c.err = err
-		case err != nil:
-			p.event(CommitFailedEvent{err})
-		case info.Number != 0:
-			p.event(CommittedEvent{info})
+		default:
+			c.tell(p, info, err)
 		}
 		if req.suspend {
 			return

@@ -50,6 +50,7 @@ type Process struct {
 	kernel  wasi.Kernel // what the guest has of it
 	behind  wasi.Kernel // what the host calls: kernel, or the journal before it
 	stdio   *[3]wasi.Handle
+	keeper  SocketKeeper     // nil if there is none
 	journal *journal.Journal // nil if there is none
 	wasi    *wasi.Host
 	inst    *engine.Instance
@@ -121,12 +122,13 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 	if err := p.occupy(); err != nil {
 		return nil, err
 	}
-	if p.store, err = memsnap.Open(filepath.Join(o.Dir, generationsDir), memsnap.Options{FS: o.hooks.fs, Policy: o.Keep}); err != nil {
+	if p.store, err = memsnap.Open(filepath.Join(o.Dir, generationsDir), memsnap.Options{FS: o.hooks.fs, Policy: o.Keep, Key: o.Key}); err != nil {
 		return nil, err
 	}
 	if p.system, err = wasi.OS(); err != nil {
 		return nil, err
 	}
+	p.useKeeper()
 	p.outside()
 	if err := p.restoreNewest(ctx); err != nil {
 		return nil, err
@@ -185,12 +187,18 @@ func (p *Process) event(e Event) {
 func (p *Process) findProgram() ([]byte, error) {
 	kept := filepath.Join(p.opt.Dir, programFile)
 	src, err := p.opt.Source, error(nil)
-	if src == nil {
+	switch {
+	case src != nil:
+	case p.opt.Program == "":
+		err = fmt.Errorf("%w: process %q keeps no copy of one", ErrNoProgram, p.opt.Name)
+	default:
 		src, err = readProgram(p.opt.Program)
 	}
 	if errors.Is(err, ErrNoProgram) {
 		if b, kerr := os.ReadFile(kept); kerr == nil {
-			p.event(WarningEvent{fmt.Sprintf("%s is gone, going on with the copy that the process keeps", p.opt.Program)})
+			if p.opt.Program != "" {
+				p.event(WarningEvent{fmt.Sprintf("%s is gone, going on with the copy that the process keeps", p.opt.Program)})
+			}
 			src, err = b, nil
 			p.copied = true
 		}
@@ -205,6 +213,9 @@ func (p *Process) findProgram() ([]byte, error) {
 // badCopy is the error of a process whose program is gone and whose copy is not what it
 // was.
 func (p *Process) badCopy(why error) error {
+	if p.opt.Program == "" {
+		return fmt.Errorf("%w: the copy that the process keeps is damaged: %v", ErrNoProgram, why)
+	}
 	return fmt.Errorf("%w: %s, and the copy that the process keeps is damaged: %v", ErrNoProgram, p.opt.Program, why)
 }
 
@@ -474,6 +485,7 @@ func (p *Process) Run(ctx context.Context) (Result, error) {
 	case errors.As(err, &diverged):
 		return Result{Generation: p.base}, diverged
 	case errors.Is(err, engine.ErrUnwound):
+		p.park(cutErr)
 		return Result{Suspended: true, Generation: p.base}, cutErr
 	case errors.As(err, &exit):
 		p.state.ExitCode = exit.Code
@@ -541,6 +553,9 @@ func (p *Process) commitEnd(ctx context.Context) error {
 func (p *Process) closeGuest() error {
 	var errs []error
 	if p.wasi != nil {
+		if p.state.Phase != phaseEnded {
+			p.system.Leave()
+		}
 		_ = p.quietly(func() error { p.wasi.Close(); return nil })
 		p.wasi = nil
 	}
@@ -570,6 +585,9 @@ func (p *Process) Close() error {
 	if p.system != nil {
 		errs = append(errs, p.system.Release())
 	}
+	if p.keeper != nil {
+		errs = append(errs, p.keeper.Close())
+	}
 	if p.engine != nil {
 		errs = append(errs, p.engine.Close(ctx))
 	}
@@ -580,6 +598,6 @@ func (p *Process) Close() error {
 		errs = append(errs, p.lock.Close())
 	}
 	// The cutter stays, for requests that come late.
-	p.saved, p.system, p.engine, p.cache, p.lock = nil, nil, nil, nil, nil
+	p.saved, p.system, p.keeper, p.engine, p.cache, p.lock = nil, nil, nil, nil, nil, nil
 	return errors.Join(errs...)
 }

@@ -43,6 +43,14 @@ type processState struct {
 	Journal *journal.Position `json:"journal,omitempty"`
 }
 
+// alone returns the section for a copy of the generation that is gone on from by itself,
+// without the answers of the outside that were recorded after it.
+func (s *processState) alone() ([]byte, error) {
+	c := *s
+	c.Journal = nil
+	return json.Marshal(c)
+}
+
 // savedProcess is a generation read back.
 type savedProcess struct {
 	generation *memsnap.Generation
@@ -57,14 +65,14 @@ func unknownVersion(section string, have, known int) error {
 	return fmt.Errorf("%w: %s section has version %d, this program knows %d", memsnap.ErrVersion, section, have, known)
 }
 
-// checkVersion looks at the version that a section of JSON states. It comes before all else
+// checkVersion looks at the version that a section of JSON states, which is to be between first and known. It comes before all else
 // in it: another version may have other fields.
-func checkVersion(section string, b []byte, known int) error {
+func checkVersion(section string, b []byte, first, known int) error {
 	var v struct{ Version int }
 	if err := json.Unmarshal(b, &v); err != nil {
 		return fmt.Errorf("%w: %s section: %v", ErrBadState, section, err)
 	}
-	if v.Version != known {
+	if v.Version < first || v.Version > known {
 		return unknownVersion(section, v.Version, known)
 	}
 	return nil
@@ -77,7 +85,7 @@ func readGeneration(g *memsnap.Generation) (*savedProcess, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkVersion(sectionProcess, b, processVersion); err != nil {
+	if err := checkVersion(sectionProcess, b, processVersion, processVersion); err != nil {
 		return nil, err
 	}
 	if err := json.Unmarshal(b, &s.state); err != nil {
@@ -102,5 +110,5 @@ func readGeneration(g *memsnap.Generation) (*savedProcess, error) {
 	if s.wasi, err = g.Section(sectionWASI); err != nil {
 		return nil, err
 	}
-	return s, checkVersion(sectionWASI, s.wasi, wasi.StateVersion)
+	return s, checkVersion(sectionWASI, s.wasi, wasi.FirstStateVersion, wasi.StateVersion)
 }

@@ -23,49 +23,55 @@ const (
 // cgroup is the control group of one worker, below what the daemon was given to share out. Its files stay open, so that
 // limits can change when the worker cannot open them any more.
 type cgroup struct {
-	cpu, pids *os.File // nil where the kernel or the daemon has no such controller
-	why       error    // one of them is nil
+	cpu, pids     *os.File // nil where the kernel or the daemon has no such controller
+	noCPU, noPIDs string   // why
 }
+
+// without is a worker that has no control group.
+func without(why error) *cgroup { return &cgroup{noCPU: why.Error(), noPIDs: why.Error()} }
 
 // joinCgroup moves the calling program into a control group of its own. What cannot be had is missing in the result.
 func joinCgroup(name string) *cgroup {
 	parent, err := cgroupParent()
 	if err != nil {
-		return &cgroup{why: err}
+		return without(err)
 	}
 	return joinCgroupBelow(parent, name)
 }
 
 func joinCgroupBelow(parent, name string) *cgroup {
-	g := &cgroup{}
-	var has []string
-	for _, controller := range []string{"cpu", "pids"} {
-		if err := writeControl(filepath.Join(parent, "cgroup.subtree_control"), "+"+controller); err != nil {
-			g.why = errors.Join(g.why, fmt.Errorf("the %s controller cannot be had: %w", controller, err))
-			continue
+	control := filepath.Join(parent, "cgroup.subtree_control")
+	cpuErr, pidsErr := writeControl(control, "+cpu"), writeControl(control, "+pids")
+	if cpuErr == nil || pidsErr == nil {
+		dir := filepath.Join(parent, cgroupPrefix+name)
+		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+			return without(err)
 		}
-		has = append(has, controller)
-	}
-	if len(has) == 0 {
+		if err := writeControl(filepath.Join(dir, "cgroup.procs"), strconv.Itoa(pid())); err != nil {
+			return without(err)
+		}
+		g := &cgroup{}
+		g.cpu, g.noCPU = openControl(dir, "cpu.max", cpuErr)
+		g.pids, g.noPIDs = openControl(dir, "pids.max", pidsErr)
 		return g
 	}
-	dir := filepath.Join(parent, cgroupPrefix+name)
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return &cgroup{why: err}
+	return &cgroup{noCPU: noController(cpuErr), noPIDs: noController(pidsErr)}
+}
+
+// openControl opens a file of a control group whose controller is there, unless err says otherwise.
+func openControl(dir, name string, err error) (*os.File, string) {
+	if err != nil {
+		return nil, noController(err)
 	}
-	if err := writeControl(filepath.Join(dir, "cgroup.procs"), strconv.Itoa(pid())); err != nil {
-		return &cgroup{why: err}
+	f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY, 0)
+	if err != nil {
+		return nil, err.Error()
 	}
-	for _, controller := range has {
-		var err error
-		if controller == "cpu" {
-			g.cpu, err = os.OpenFile(filepath.Join(dir, "cpu.max"), os.O_WRONLY, 0)
-		} else {
-			g.pids, err = os.OpenFile(filepath.Join(dir, "pids.max"), os.O_WRONLY, 0)
-		}
-		g.why = errors.Join(g.why, err)
-	}
-	return g
+	return f, ""
+}
+
+func noController(err error) string {
+	return fmt.Sprintf("control groups of version 2 do not have it here: %v", err)
 }
 
 // limit sets what a worker may use, and returns what it could not.
@@ -77,17 +83,18 @@ func (g *cgroup) limit(l *config.Limits) (missing []string) {
 	if l.PIDs > 0 {
 		pids = strconv.Itoa(l.PIDs)
 	}
-	set := func(key string, f *os.File, value string, wanted bool) {
-		err := g.why
+	set := func(key string, f *os.File, why, value string, wanted bool) {
 		if f != nil {
-			_, err = f.WriteAt([]byte(value), 0)
+			if _, err := f.WriteAt([]byte(value), 0); err != nil {
+				why = err.Error()
+			}
 		}
-		if err != nil && wanted {
-			missing = append(missing, fmt.Sprintf("limits.%s: %v", key, err))
+		if why != "" && wanted {
+			missing = append(missing, fmt.Sprintf("limits.%s: %s", key, why))
 		}
 	}
-	set("cpu", g.cpu, cpu, l.CPU > 0)
-	set("pids", g.pids, pids, l.PIDs > 0)
+	set("cpu", g.cpu, g.noCPU, cpu, l.CPU > 0)
+	set("pids", g.pids, g.noPIDs, pids, l.PIDs > 0)
 	return missing
 }
 

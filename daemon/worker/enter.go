@@ -53,7 +53,8 @@ type entered struct {
 	Program    int      `json:"program"`
 	CPU        int      `json:"cpu"`
 	PIDs       int      `json:"pids"`
-	NoCgroup   string   `json:"no_cgroup"` // why one of the two is missing
+	NoCPU      string   `json:"no_cpu"` // why there is none
+	NoPIDs     string   `json:"no_pids"`
 	Self       int      `json:"self"`
 	Retired    string   `json:"retired"` // where the old state went
 	Refused    string   `json:"refused"` // why it did not
@@ -111,10 +112,8 @@ func prepare(o *order) (err error) {
 		}
 	}
 	g := limitsOf(&o.Spec)
-	if g.why != nil {
-		e.NoCgroup = g.why.Error()
-	}
 	e.Program, e.CPU, e.PIDs = fdOf(program), fdOf(g.cpu), fdOf(g.pids)
+	e.NoCPU, e.NoPIDs = g.noCPU, g.noPIDs
 	return nil
 }
 
@@ -122,10 +121,7 @@ func prepare(o *order) (err error) {
 func newWorker(o *order) (*Worker, error) {
 	e := o.Entered
 	w := &Worker{spec: o.Spec, refused: e.Refused, settings: o.Settings, program: fileOf(e.Program, o.Program)}
-	w.cgroup = &cgroup{cpu: fileOf(e.CPU, "cpu.max"), pids: fileOf(e.PIDs, "pids.max")}
-	if e.NoCgroup != "" {
-		w.cgroup.why = errors.New(e.NoCgroup)
-	}
+	w.cgroup = &cgroup{cpu: fileOf(e.CPU, "cpu.max"), pids: fileOf(e.PIDs, "pids.max"), noCPU: e.NoCPU, noPIDs: e.NoPIDs}
 	w.notApplied = e.NotApplied
 	if err := limitFiles(o.Settings.Limits.OpenFiles); err != nil {
 		w.notApplied = append(w.notApplied, fmt.Sprintf("limits.open_files: of the worker: %v", err))
@@ -166,6 +162,13 @@ func (w *Worker) apply(r config.ReloadableProcess) error {
 	w.output.configure(&c)
 	w.limit()
 	return nil
+}
+
+// current returns the settings that hold now.
+func (w *Worker) current() config.Process {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.settings
 }
 
 // opened notes the process, and gives it the settings that have changed while it was opened.

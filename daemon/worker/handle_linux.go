@@ -76,7 +76,7 @@ func Find(dir string) (*Handle, error) {
 		return nil, fmt.Errorf("%w: %w", ErrNoWorker, err)
 	}
 	pidfd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
-	if errors.Is(err, unix.ESRCH) {
+	if errors.Is(err, unix.ESRCH) || pid <= 0 {
 		return nil, fmt.Errorf("%w: worker %d is gone", ErrNoWorker, pid)
 	}
 	if err != nil {

@@ -113,9 +113,9 @@ func landlockVersion() (int, error) {
 	case errno == unix.ENOSYS:
 		return 0, errors.New("this kernel has no Landlock")
 	case errno == unix.EOPNOTSUPP:
-		return 0, errors.New("Landlock is switched off in this kernel")
+		return 0, errors.New("this kernel has Landlock switched off")
 	case errno != 0:
-		return 0, fmt.Errorf("Landlock: %w", errno)
+		return 0, fmt.Errorf("landlock_create_ruleset: %w", errno)
 	case v < minLandlock:
 		return 0, fmt.Errorf("this kernel's Landlock is too old: version %d, %d is needed", v, minLandlock)
 	}

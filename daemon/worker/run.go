@@ -94,15 +94,17 @@ func (w *Worker) life(ctx context.Context, srv *server) Outcome {
 		out.Program = sum
 		return out
 	}
-	srv.running(p)
 	if err := w.opened(p); err != nil {
 		w.state.warn("settings: %v", err)
 	}
+	from, _ := p.Restored()
 	w.state.set(func(s *Status) {
+		s.RestoredFrom, s.Generation, s.Progress = from, from, ""
 		if s.Phase == PhaseStarting {
 			s.Phase = PhaseRunning
 		}
 	})
+	srv.running(p)
 	res, err := p.Run(ctx)
 	w.state.set(func(s *Status) { s.Phase = PhaseStopping })
 	srv.over()

@@ -34,8 +34,12 @@ var forbidden = []uint32{
 	unix.SYS_CAPSET,
 }
 
-// families are the kinds of sockets that there may be.
-var families = []uint32{unix.AF_UNIX, unix.AF_INET, unix.AF_INET6}
+// families are the kinds of sockets that there may be, and protocols what they may speak; 0 is the usual one. Landlock
+// knows of TCP only, so that others which can be connected, MPTCP for one, would be a way around it.
+var (
+	families  = []uint32{unix.AF_UNIX, unix.AF_INET, unix.AF_INET6}
+	protocols = []uint32{0, unix.IPPROTO_TCP, unix.IPPROTO_UDP}
+)
 
 const (
 	// newNamespace are the flags of clone that make a namespace.
@@ -105,6 +109,11 @@ func filter(pid uint32) []unix.SockFilter {
 	own(unix.SYS_TGKILL, pid)
 	own(unix.SYS_PRLIMIT64, 0, pid)
 	call(unix.SYS_SOCKET, func() {
+		load(dataArgument + 16)
+		jump(unix.BPF_JEQ, protocols[0], 3, 0)
+		jump(unix.BPF_JEQ, protocols[1], 2, 0)
+		jump(unix.BPF_JEQ, protocols[2], 1, 0)
+		answer(filterDeny)
 		load(dataArgument + 8)
 		f = append(f, unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: socketKind})
 		when(unix.BPF_JEQ, unix.SOCK_RAW, filterDeny)

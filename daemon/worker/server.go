@@ -40,6 +40,7 @@ type server struct {
 	outcome Outcome
 	once    sync.Once // closes ended
 
+	garbage  garbage
 	slots    chan struct{}  // one for each stream
 	attached sync.WaitGroup // the consoles, which package http knows no more of
 }
@@ -60,6 +61,7 @@ func newServer(w *Worker, h *hold, suspend context.CancelFunc) *server {
 			if err := f(rw, r); err != nil {
 				writeError(rw, err)
 			}
+			s.garbage.look(s.collect)
 		})
 	}
 	handle("GET /v1/status", s.status)
@@ -103,6 +105,13 @@ func (s *server) end(out Outcome, within time.Duration) {
 	defer cancel()
 	if s.http.Shutdown(ctx) != nil {
 		_ = s.http.Close() // who has not read by now has lost
+	}
+}
+
+// collect lets the garbage be collected, which only happens at cuts, where they are not made anyway.
+func (s *server) collect() {
+	if p, err := s.guest(); err == nil && s.w.current().Snapshot.Every == 0 {
+		_, _ = p.Snapshot(context.Background()) // a failure is an event
 	}
 }
 

@@ -68,11 +68,6 @@ func (s *state) event(e runtime.Event) {
 	switch e := e.(type) {
 	case runtime.ProgressEvent:
 		st.Progress = e.String()
-	case runtime.StartedEvent:
-		st.Progress = ""
-	case runtime.RestoredEvent:
-		st.Progress = ""
-		st.RestoredFrom, st.Generation = e.Generation.Number, e.Generation.Number
 	case runtime.CommittedEvent:
 		st.Generation, st.LastFailure = e.Generation.Number, ""
 		st.Last = cleanInfo(e.Generation)

@@ -136,8 +136,8 @@ func decodeState(b []byte) (*State, error) {
 	if err := json.Unmarshal(b, &v); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrState, err)
 	}
-	if v.Version != StateVersion {
-		return nil, fmt.Errorf("%w: version %d (known: %d)", ErrState, v.Version, StateVersion)
+	if v.Version < FirstStateVersion || v.Version > StateVersion {
+		return nil, fmt.Errorf("%w: version %d (known: %d to %d)", ErrState, v.Version, FirstStateVersion, StateVersion)
 	}
 	var s State
 	d := json.NewDecoder(bytes.NewReader(b))
@@ -156,6 +156,9 @@ func decodeState(b []byte) (*State, error) {
 
 // check reports the first thing in s that no Host would have saved.
 func (s *State) check() error {
+	if s.Version < 2 && s.Cut != 0 {
+		return errors.New("a field of a later version")
+	}
 	texts := 0
 	for _, t := range append(append([]Text(nil), s.Args...), s.Env...) {
 		if texts += len(t) + 1; texts > maxTextBytes {
@@ -227,6 +230,14 @@ func (d *Descriptor) check(s *State) error {
 		}
 	default:
 		return fmt.Errorf("unknown kind %.40q", d.Kind)
+	}
+	if k := d.Socket; k != nil {
+		switch {
+		case d.Kind != KindListener && d.Kind != KindConnection || s.Version < 2:
+			return errors.New("socket of what is none")
+		case len(k.Local) > maxPathBytes || len(k.Remote) > maxPathBytes:
+			return errors.New("address too long")
+		}
 	}
 	switch {
 	case d.Preopened && (d.Kind != KindFile || d.Type != FileDirectory):

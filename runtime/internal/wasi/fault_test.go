@@ -56,11 +56,11 @@ func (k *faultKernel) OpenRoot(path string) (Handle, error) {
 	return k.Kernel.OpenRoot(path)
 }
 
-func (k *faultKernel) Listen(network, address string) (Handle, error) {
+func (k *faultKernel) Listen(key, network, address, last string) (Handle, error) {
 	if k.fail("Listen") {
 		return NoHandle, k.with
 	}
-	return k.Kernel.Listen(network, address)
+	return k.Kernel.Listen(key, network, address, last)
 }
 
 func (k *faultKernel) Open(dir Handle, path string, flags OpenFlags) (Handle, Errno) {

@@ -78,6 +78,7 @@ type Host struct {
 	count     int     // of entries in table that are not nil
 	exit      *uint32
 	pending   *Pending
+	cut       uint64 // of the State that was saved last
 
 	// The guest's monotonic and CPU time are the kernel's plus these.
 	monotonicBase, cpuBase int64
@@ -171,14 +172,23 @@ func (h *Host) fill() error {
 		}
 		h.put(uint32(3+i), o)
 	}
+	if err := h.k.Attach(0); err != nil {
+		return err
+	}
 	for i, l := range h.cfg.Listeners {
-		handle, err := h.k.Listen(l.Network, l.Address)
+		handle, err := h.k.Listen(l.key(i), l.Network, l.Address, "")
 		if err != nil {
 			return err
 		}
 		h.put(uint32(3+len(h.preopens)+i), newListener(i, handle))
 	}
-	return nil
+	_, err := h.k.Settle() // what a life before left is not for this one
+	return err
+}
+
+// key names the listener of that index over restarts. One that is given another address is another one.
+func (l *Listener) key(index int) string {
+	return fmt.Sprintf("%d %s %s", index, l.Network, l.Address)
 }
 
 // Call carries out the function with that index in [Functions]. mem is the
@@ -252,6 +262,9 @@ func (h *Host) Interrupt() { h.k.Interrupt(true) }
 
 // ClearInterrupt undoes Interrupt.
 func (h *Host) ClearInterrupt() { h.k.Interrupt(false) }
+
+// Cut returns the number of the State that was saved last; 0 if none was.
+func (h *Host) Cut() uint64 { return h.cut }
 
 // Close gives back everything that the Host opened. It leaves the standard
 // streams alone. The Host is of no use afterwards.

@@ -139,8 +139,23 @@ type Kernel interface {
 
 	// OpenRoot opens the host's directory at path, to be a preopened one.
 	OpenRoot(path string) (Handle, error)
+
+	// Attach begins the attaching of sockets to a State with that cut, 0 for a
+	// fresh start. Settle ends it.
+	Attach(cut uint64) error
 	// Listen returns a socket that listens. Networks are tcp, tcp4, tcp6, unix.
-	Listen(network, address string) (Handle, error)
+	// The key names the listener over restarts. Where it can be had, the listener
+	// is the one of the last run, with the connections that came since; else
+	// the address last is tried first, if it is not empty.
+	Listen(key, network, address, last string) (Handle, error)
+	// Adopt takes back a connection that stands where the guest left it. The error
+	// says why there is none; the peer sees a reset then.
+	Adopt(s SocketState) (Handle, error)
+	// Settle ends the attaching. It returns how many sockets were reset that nobody
+	// adopted.
+	Settle() (reset int, err error)
+	// Socket returns what is to be saved of a socket; false if it is none.
+	Socket(h Handle) (SocketState, bool)
 
 	// Open opens path beneath dir.
 	Open(dir Handle, path string, flags OpenFlags) (Handle, Errno)

@@ -13,6 +13,8 @@ import (
 // System is the Kernel of the operating system that we run on. Make one with
 // [OS]. It serves one Host at a time.
 type System struct {
+	sockets
+
 	noOpenat2 bool           // resolve paths one component at a time
 	wake      int            // eventfd, readable while an interrupt is pending
 	proc      int            // /proc/self/fd, -1 if there is none
@@ -147,11 +149,15 @@ func (s *System) OpenRoot(path string) (Handle, error) {
 // Close implements Kernel.
 func (s *System) Close(h Handle) Errno {
 	delete(s.noNowait, int32(h))
+	var released error
+	if k := s.known[h]; k != nil {
+		released = s.closeSocket(h, k)
+	}
 	// Linux has freed the descriptor even where it says EINTR.
 	if err := unix.Close(int(h)); err != nil && err != unix.EINTR {
 		return toErrno(err)
 	}
-	return ESUCCESS
+	return toErrno(released)
 }
 
 // Stat implements Kernel.

@@ -1,6 +1,7 @@
 package wasi
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	pathpkg "path"
@@ -43,6 +44,12 @@ func (h *Host) snapshot() (*State, error) {
 		Clocks:  Clocks{Monotonic: h.monotonic(), CPU: cpu},
 		Pending: h.pending, Exit: h.exit, Listeners: h.listeners,
 	}
+	var number [8]byte
+	if errno := h.k.Random(number[:]); errno != ESUCCESS {
+		return nil, fmt.Errorf("number the cut: %w", errno)
+	}
+	s.Cut = max(1, binary.LittleEndian.Uint64(number[:]))
+	h.cut = s.Cut
 	roots := make([]string, len(h.preopens))
 	for i := range h.preopens {
 		p := &h.preopens[i]
@@ -75,6 +82,13 @@ func (h *Host) locate(o *open, roots []string) error {
 		pos, errno := h.k.Seek(o.handle, 0, whenceCur)
 		if errno == ESUCCESS {
 			o.Offset = pos
+		}
+		return nil
+	}
+	if o.Kind == KindListener || o.Kind == KindConnection {
+		o.Socket = nil
+		if state, ok := h.k.Socket(o.handle); ok {
+			o.Socket = &state
 		}
 		return nil
 	}
@@ -155,10 +169,19 @@ func Restore(state []byte, cfg Config, k Kernel) (*Host, []Warning, error) {
 		r.later = d
 	}
 	r.directories(s)
+	if err := h.k.Attach(s.Cut); err != nil {
+		r.warn(-1, "", "%v; connections are lost", err)
+	}
 	for i := range s.Descriptors {
 		o := &open{Descriptor: s.Descriptors[i], handle: NoHandle, dead: EIO}
 		r.reattach(o)
 		h.put(o.FD, o)
+	}
+	switch reset, err := h.k.Settle(); {
+	case err != nil:
+		r.warn(-1, "", "the keeper of sockets: %v", err)
+	case reset > 0:
+		r.warn(-1, "", "%d connections were reset that moved after the last snapshot", reset)
 	}
 	for _, l := range cfg.Listeners[min(s.Listeners, len(cfg.Listeners)):] {
 		r.warn(-1, Text(l.Address), "listener was not given at the start: the guest does not see it")
@@ -238,20 +261,42 @@ func (r *restorer) reattach(o *open) {
 			return
 		}
 		l := r.cfg.Listeners[o.Source]
-		handle, err := r.k.Listen(l.Network, l.Address)
+		last := ""
+		if o.Socket != nil && anyPort(l) {
+			last = string(o.Socket.Local)
+		}
+		handle, err := r.k.Listen(l.key(o.Source), l.Network, l.Address, last)
 		if err != nil {
 			r.warn(int64(o.FD), Text(l.Address), "%v; the guest gets EIO", err)
 			return
 		}
 		o.handle, o.owned, o.dead = handle, true, ESUCCESS
 	case KindConnection:
-		if r.later != nil {
-			o.handle, o.owned, o.dead = r.later.Promise(Attachment{Kind: KindConnection, FD: int64(o.FD)}), true, ESUCCESS
-			return
-		}
-		o.dead = ECONNRESET
-		r.warn(int64(o.FD), "", "connection is lost; the guest gets ECONNRESET")
+		r.reattachConnection(o)
 	}
+}
+
+// anyPort reports whether the system chooses the listener's port. A client looks for it where it was.
+func anyPort(l Listener) bool {
+	return l.Network != "unix" && strings.HasSuffix(l.Address, ":0")
+}
+
+func (r *restorer) reattachConnection(o *open) {
+	if r.later != nil {
+		o.handle, o.owned, o.dead = r.later.Promise(Attachment{Kind: KindConnection, FD: int64(o.FD)}), true, ESUCCESS
+		return
+	}
+	o.dead = ECONNRESET
+	if o.Socket == nil {
+		r.warn(int64(o.FD), "", "connection is lost; the guest gets ECONNRESET")
+		return
+	}
+	handle, err := r.k.Adopt(*o.Socket)
+	if err != nil {
+		r.warn(int64(o.FD), o.Socket.Remote, "connection is lost: %v; the guest gets ECONNRESET", err)
+		return
+	}
+	o.handle, o.owned, o.dead = handle, true, ESUCCESS
 }
 
 func (r *restorer) reattachStandard(o *open) {

@@ -13,12 +13,21 @@ import (
 const listenBacklog = 4096
 
 // Listen implements Kernel.
-func (s *System) Listen(network, address string) (Handle, error) {
-	fd, err := listen(network, address)
+func (s *System) Listen(key, network, address, last string) (Handle, error) {
+	if h, ok, err := s.findListener(key); ok || err != nil {
+		return h, err
+	}
+	fd, err := -1, error(nil)
+	if last != "" {
+		fd, err = listen(network, last)
+	}
+	if last == "" || err != nil {
+		fd, err = listen(network, address)
+	}
 	if err != nil {
 		return NoHandle, fmt.Errorf("listen on %s %s: %w", network, address, err)
 	}
-	return Handle(fd), nil
+	return s.keepListener(fd, key)
 }
 
 func listen(network, address string) (int, error) {
@@ -111,16 +120,13 @@ func abandoned(sa unix.Sockaddr) bool {
 
 // Accept implements Kernel.
 func (s *System) Accept(h Handle) (Handle, Errno) {
-	for {
-		fd, _, err := unix.Accept4(int(h), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
-		switch err {
-		case nil:
-			return Handle(fd), ESUCCESS
-		case unix.EINTR, unix.ECONNABORTED:
-			continue // a connection that went away while it waited is not the guest's concern
-		}
+	fd, k, err := s.accept(h)
+	if err != nil {
 		return NoHandle, toErrno(err)
 	}
+	k.state.Local, k.state.Remote = Text(socketAddress(unix.Getsockname(fd))), Text(socketAddress(unix.Getpeername(fd)))
+	s.know(Handle(fd), k)
+	return Handle(fd), ESUCCESS
 }
 
 // Recv implements Kernel.
@@ -134,6 +140,7 @@ func (s *System) Recv(h Handle, bufs [][]byte, flags RecvFlags) (int, bool, Errn
 		if err == unix.EINTR {
 			continue
 		}
+		s.received(h, n, flags)
 		return max(n, 0), got&unix.MSG_TRUNC != 0, toErrno(err)
 	}
 }
@@ -143,20 +150,26 @@ func (s *System) Send(h Handle, bufs [][]byte) (int, Errno) {
 	n, err := retry(func() (int, error) {
 		return unix.SendmsgBuffers(int(h), bufs, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 	})
+	s.sent(h, n)
 	return max(n, 0), toErrno(err)
 }
 
 // Shutdown implements Kernel.
 func (s *System) Shutdown(h Handle, how int) Errno {
+	var linux int
 	switch how {
 	case sdRd:
-		how = unix.SHUT_RD
+		linux = unix.SHUT_RD
 	case sdWr:
-		how = unix.SHUT_WR
+		linux = unix.SHUT_WR
 	case sdRd | sdWr:
-		how = unix.SHUT_RDWR
+		linux = unix.SHUT_RDWR
 	default:
 		return EINVAL
 	}
-	return toErrno(unix.Shutdown(int(h), how))
+	err := unix.Shutdown(int(h), linux)
+	if err == nil {
+		s.shut(h, how)
+	}
+	return toErrno(err)
 }

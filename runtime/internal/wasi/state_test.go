@@ -27,11 +27,13 @@ func fullState() *State {
 				Listing: &Listing{Entries: []DirEntry{{".", 1, FileDirectory}, {"\xff", 1<<64 - 1, FileRegular}, {strings.Repeat("n", 255), 3, FileUnknown}}}},
 			{FD: 9, Kind: KindFile, Path: "a/\xff", Unlinked: true, Read: true, Write: true, Flags: flagsAll, Type: FileRegular,
 				Offset: 1<<63 - 1, Dev: 5, Ino: 6, Born: 7},
-			{FD: 10, Kind: KindListener, Source: 4, Type: FileSocketStream},
-			{FD: 1000, Kind: KindConnection, Source: 4, Type: FileSocketStream},
+			{FD: 10, Kind: KindListener, Source: 4, Type: FileSocketStream, Socket: &SocketState{Keeper: 1<<64 - 1, ID: 3, Local: "here"}},
+			{FD: 1000, Kind: KindConnection, Source: 4, Type: FileSocketStream, Socket: &SocketState{Keeper: 1, ID: 2,
+				Position: SocketPosition{Dialled: true, Consumed: 1<<64 - 1, Written: 5, Closed: true, Deaf: true}, Remote: "\xff"}},
 			{FD: 1001, Kind: KindFile, Path: "empty", Type: FileDirectory, Listing: &Listing{}},
 		},
 		Clocks:  Clocks{Monotonic: 1<<63 - 1, CPU: 12},
+		Cut:     1<<64 - 1,
 		Pending: &Pending{Function: "poll_oneoff", Args: []uint64{1<<64 - 1, 2, 3, 4}, Issued: 5, Deadline: -1},
 		Exit:    &exit,
 	}
@@ -79,8 +81,11 @@ func TestStateRefused(t *testing.T) {
 		"null":                    []byte("null"),
 		"a list":                  []byte("[]"),
 		"no version":              []byte("{}"),
-		"another version":         replace(`"version":1`, `"version":2`),
-		"a negative version":      replace(`"version":1`, `"version":-1`),
+		"another version":         replace(`"version":2`, `"version":3`),
+		"a negative version":      replace(`"version":2`, `"version":-1`),
+		"a version without it":    replace(`"version":2`, `"version":1`),
+		"a socket of a file":      replace(`"path":".",`, `"path":".","socket":{"keeper":1,"id":1,"position":{"consumed":0,"written":0}},`),
+		"a long address":          replace(`"local":"here"`, `"local":"`+strings.Repeat("x", maxPathBytes+1)+`"`),
 		"an unknown field":        replace(`"clocks":{`, `"clocks":{"moon":1,`),
 		"bytes behind":            append(bytes.Clone(good), "x"...),
 		"another object":          append(bytes.Clone(good), good...),
@@ -132,6 +137,7 @@ func TestStateRefused(t *testing.T) {
 // savedTypes are the types that the State consists of.
 var savedTypes = []reflect.Type{
 	reflect.TypeFor[State](), reflect.TypeFor[PreopenState](), reflect.TypeFor[Descriptor](), reflect.TypeFor[Clocks](), reflect.TypeFor[Pending](),
+	reflect.TypeFor[SocketState](), reflect.TypeFor[SocketPosition](),
 }
 
 // TestEveryFieldIsDeclared fails on a field that is neither saved nor declared
@@ -150,6 +156,7 @@ func TestEveryFieldIsDeclared(t *testing.T) {
 	declared := map[reflect.Type]map[string]string{
 		reflect.TypeFor[Host](): {
 			"args": "saved: State.Args", "env": "saved: State.Env", "preopens": "saved: State.Preopens", "listeners": "saved: State.Listeners", "table": "saved: State.Descriptors",
+			"cut":  "saved: State.Cut, another one each time",
 			"exit": "saved: State.Exit", "pending": "saved: State.Pending",
 			"monotonicBase": "saved: State.Clocks.Monotonic is it plus the kernel's clock", "cpuBase": "saved: State.Clocks.CPU, likewise",
 			"issued": "saved: State.Pending.Issued; of no meaning between calls", "deadline": "saved: State.Pending.Deadline, likewise",
@@ -226,6 +233,7 @@ func TestSaveTakesTheWholeState(t *testing.T) {
 		t.Fatal(err)
 	}
 	before.Clocks, after.Clocks = Clocks{}, Clocks{}
+	before.Cut, after.Cut = 0, 0
 	b, _ := json.Marshal(before)
 	a, _ := json.Marshal(after)
 	if !bytes.Equal(a, b) {
