@@ -19,7 +19,7 @@ import (
 	"perdure/memsnap"
 )
 
-// exported returns a process that was suspended, and an export of it.
+// exportedCounter returns a process that was suspended, and an export of it.
 func exportedCounter(t *testing.T) (*bench, []byte) {
 	t.Helper()
 	b, saved := suspended(t, "counter", 20*time.Millisecond)
