@@ -168,7 +168,7 @@ func limitFiles(n int) error {
 // limitsOf moves this program into a control group and returns it.
 func limitsOf(s *Spec) *cgroup { return joinCgroup(filepath.Base(s.Dir)) }
 
-// fileOf returns the file of a descriptor that was kept over an execution; nil for none.
+// fileOf returns the file of a descriptor that was detached, perhaps before an execution; nil for none.
 func fileOf(fd int, name string) *os.File {
 	if fd <= 0 {
 		return nil
@@ -177,12 +177,16 @@ func fileOf(fd int, name string) *os.File {
 	return os.NewFile(uintptr(fd), name)
 }
 
-// fdOf is the reverse of fileOf.
-func fdOf(f *os.File) int {
+// detach returns a descriptor of an open file that nobody closes, and closes the file; 0 for none.
+func detach(f *os.File) (int, error) {
 	if f == nil {
-		return 0
+		return 0, nil
 	}
-	return int(f.Fd())
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return 0, fmt.Errorf("keep %s open: %w", f.Name(), err)
+	}
+	return fd, f.Close()
 }
 
 // redirect makes LogFile this program's standard output and error, which may have been another's until now.
