@@ -144,11 +144,17 @@ func (c *cutter) loop(ctx context.Context, p *Process) {
 	}
 	arm()
 	c.purge(p, (*memsnap.Store).Sweep)
+wait:
 	select {
 	case <-p.replayed():
 	case <-c.over:
 		return
 	case <-ctx.Done():
+		select {
+		case <-p.replayed(): // both at once: what there is has to be saved, below
+			break wait
+		default:
+		}
 		// The generation and the journal are the process: nothing is lost by leaving at once.
 		_, c.err = c.ask(p, wantedCut{suspend: true, discard: true})
 		if errors.Is(c.err, ErrEnded) {
@@ -370,6 +376,7 @@ func (c *cutter) finish(p *Process, t *takenCut, last bool) (memsnap.Info, error
 		return memsnap.Info{}, err
 	}
 	t.data.sections[sectionStack] = engine.EncodeImage(image)
+	p.syncJournal(&t.state)
 	if t.data.sections[sectionProcess], err = json.Marshal(t.state); err != nil {
 		return memsnap.Info{}, err
 	}

@@ -401,6 +401,9 @@ func (p *Process) outside() {
 		p.kernel, p.stdio[1], p.stdio[2] = wasi.WithOutput(p.kernel, p.opt.Output)
 	}
 	p.kernel = watchedKernel{p.kernel, &p.status.waiting}
+	if p.opt.hooks.kernel != nil {
+		p.kernel = p.opt.hooks.kernel(p.kernel)
+	}
 }
 
 func (p *Process) wasiConfig() wasi.Config {
@@ -468,11 +471,18 @@ func (p *Process) Run(ctx context.Context) (Result, error) {
 	err := p.runGuest()
 	cutErr := p.cutter.stop()
 
+	if p.journal != nil && !errors.Is(err, engine.ErrUnwound) {
+		if left := p.journal.Left(); left != nil && !isDivergence(err) {
+			err = left
+		}
+	}
 	var exit *wasi.ExitError
-	var diverged *DivergenceError
+	var live *journal.LiveError
 	switch {
-	case errors.As(err, &diverged):
-		return Result{Generation: p.base}, diverged
+	case isDivergence(err):
+		return Result{Generation: p.base}, p.diverged(err)
+	case errors.As(err, &live):
+		return Result{Generation: p.base}, live
 	case errors.Is(err, engine.ErrUnwound):
 		return Result{Suspended: true, Generation: p.base}, cutErr
 	case errors.As(err, &exit):
@@ -486,6 +496,21 @@ func (p *Process) Run(ctx context.Context) (Result, error) {
 	p.state.Phase = phaseEnded
 	err = p.commitEnd(ctx)
 	return Result{ExitCode: p.state.ExitCode, Generation: p.base}, err
+}
+
+func isDivergence(err error) bool {
+	var diverged *DivergenceError
+	return errors.As(err, &diverged)
+}
+
+// diverged takes care of the journal that the guest has not followed.
+func (p *Process) diverged(err error) error {
+	var diverged *DivergenceError
+	errors.As(err, &diverged) // it is one
+	if p.opt.OnDivergence == DivergenceStop {
+		return diverged
+	}
+	return errors.Join(diverged, p.putJournalAside())
 }
 
 // runGuest takes the guest through the rest of its life.
@@ -534,7 +559,7 @@ func (p *Process) commitEnd(ctx context.Context) error {
 		return fmt.Errorf("the program has ended with status %d, but that could not be saved: %w", p.state.ExitCode, err)
 	}
 	p.event(CommittedEvent{info})
-	return p.dropJournal()
+	return errors.Join(p.dropJournal(), removeJournal(p.opt.Dir))
 }
 
 // closeGuest gives back what belongs to one attempt to restore.

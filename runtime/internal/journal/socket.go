@@ -30,9 +30,7 @@ func (j *Journal) Recv(h wasi.Handle, bufs [][]byte, flags wasi.RecvFlags) (int,
 	bufs = clip(bufs, maxRecv)
 	k := key(0).num(int64(flags), int64(total(bufs)))
 	if r, ok := j.replay(opRecv, k); ok {
-		if len(r.payload) < 8 {
-			return 0, false, r.err()
-		}
+		j.require(r, len(r.payload) >= 8 && len(r.payload)-8 <= total(bufs))
 		scatter(bufs, r.payload[8:])
 		return len(r.payload) - 8, r.number(0) != 0, r.err()
 	}
@@ -60,8 +58,9 @@ func (j *Journal) Recv(h wasi.Handle, bufs [][]byte, flags wasi.RecvFlags) (int,
 
 // Send implements wasi.Kernel.
 func (j *Journal) Send(h wasi.Handle, bufs [][]byte) (int, wasi.Errno) {
-	k := key(0).data(bufs)
+	k := key(0).data(bufs...)
 	if r, ok := j.replay(opSend, k); ok {
+		j.require(r, r.number(0) >= 0 && r.number(0) <= int64(total(bufs)))
 		return int(r.number(0)), r.err()
 	}
 	j.commit()
@@ -76,5 +75,5 @@ func (j *Journal) Send(h wasi.Handle, bufs [][]byte) (int, wasi.Errno) {
 
 // Shutdown implements wasi.Kernel.
 func (j *Journal) Shutdown(h wasi.Handle, how int) wasi.Errno {
-	return j.effect(opShutdown, key(0).num(int64(how)), h, func(real wasi.Handle) wasi.Errno { return j.k.Shutdown(real, how) })
+	return j.effect(opShutdown, key(0).num(int64(how)), h, false, func(real wasi.Handle) wasi.Errno { return j.k.Shutdown(real, how) })
 }
