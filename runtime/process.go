@@ -498,21 +498,6 @@ func (p *Process) Run(ctx context.Context) (Result, error) {
 	return Result{ExitCode: p.state.ExitCode, Generation: p.base}, err
 }
 
-func isDivergence(err error) bool {
-	var diverged *DivergenceError
-	return errors.As(err, &diverged)
-}
-
-// diverged takes care of the journal that the guest has not followed.
-func (p *Process) diverged(err error) error {
-	var diverged *DivergenceError
-	errors.As(err, &diverged) // it is one
-	if p.opt.OnDivergence == DivergenceStop {
-		return diverged
-	}
-	return errors.Join(diverged, p.putJournalAside())
-}
-
 // runGuest takes the guest through the rest of its life.
 func (p *Process) runGuest() error {
 	resume := p.saved != nil

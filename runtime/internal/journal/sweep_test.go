@@ -50,10 +50,10 @@ func sweep(t *testing.T, stride int) {
 						l.run(0, false)
 					}
 					if t.Failed() {
-												t.Fatal(what)
+						t.Fatal(what)
 					}
 					if got := l.left(); got != want {
-												t.Fatalf("%s\n%s", what, difference(got, want))
+						t.Fatalf("%s\n%s", what, difference(got, want))
 					}
 					if len(l.lost) > 0 {
 						t.Fatalf("%s: %v", what, l.lost)
