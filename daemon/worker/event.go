@@ -16,6 +16,8 @@ const (
 	EventStarted   EventKind = "started"    // from the beginning
 	EventRetired   EventKind = "retired"    // the old state, by a fresh start
 	EventRestored  EventKind = "restored"   // from Generation
+	EventReplayed  EventKind = "replayed"   // what the journal has
+	EventCalled    EventKind = "called"     // a call that the process was restored in has ended
 	EventSkipped   EventKind = "skipped"    // a damaged generation, Number
 	EventCommitted EventKind = "committed"  // Generation
 	EventFailed    EventKind = "failed"     // a generation could not be made
@@ -48,17 +50,21 @@ func newEvent(e runtime.Event, now time.Time) Event {
 	case runtime.RetiredEvent:
 		w.Kind = EventRetired
 	case runtime.RestoredEvent:
-		w.Kind, w.Generation = EventRestored, &e.Generation
+		w.Kind, w.Generation = EventRestored, cleanInfo(e.Generation)
+	case runtime.ReplayedEvent:
+		w.Kind = EventReplayed
+	case runtime.CallFinishedEvent:
+		w.Kind = EventCalled
 	case runtime.SkippedEvent:
 		w.Kind, w.Number = EventSkipped, e.Generation
 	case runtime.CommittedEvent:
-		w.Kind, w.Generation = EventCommitted, &e.Generation
+		w.Kind, w.Generation = EventCommitted, cleanInfo(e.Generation)
 	case runtime.CommitFailedEvent:
 		w.Kind = EventFailed
 	case runtime.LowSpaceEvent:
 		w.Kind = EventLowSpace
 	case runtime.RoomAgainEvent:
-		w.Kind, w.Generation, w.Number = EventRoomAgain, &e.Generation, uint64(e.Missed)
+		w.Kind, w.Generation, w.Number = EventRoomAgain, cleanInfo(e.Generation), uint64(e.Missed)
 	default:
 		w.Kind = EventWarning
 	}
