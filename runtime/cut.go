@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"perdure/memsnap"
 	"perdure/runtime/internal/engine"
 	"perdure/runtime/internal/journal"
@@ -448,7 +446,7 @@ func (p *Process) commitLast(ctx context.Context, d generationData) (memsnap.Inf
 	told := false
 	for until := time.Now().Add(wait); ; {
 		info, err := p.commit(ctx, d)
-		if !noSpace(err) || !time.Now().Before(until) {
+		if _, full := lowSpace(err); !full || !time.Now().Before(until) {
 			return info, err
 		}
 		if !told {
@@ -464,11 +462,6 @@ func (p *Process) commitLast(ctx context.Context, d generationData) (memsnap.Inf
 			return info, err
 		}
 	}
-}
-
-// noSpace tells that something could not be stored for want of room, which may come back.
-func noSpace(err error) bool {
-	return errors.Is(err, memsnap.ErrLowSpace) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
 
 // commit makes a generation of the staged pages and the sections.

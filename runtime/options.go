@@ -36,6 +36,9 @@ type Options struct {
 	Args, Env []string
 	Preopens  []Preopen
 	Listeners []Listener
+	// AllowConnect and AllowBind are the addresses that the guest may connect to and send
+	// to, and bind sockets of its own to.
+	AllowConnect, AllowBind []SocketRule
 	// Sockets, if not nil, keeps the sockets while no worker runs the process, so that its
 	// connections go on in the next run. It is asked once the lock is held. The Process
 	// closes what it gets.
@@ -106,8 +109,11 @@ type (
 	SocketPosition = wasi.SocketPosition
 )
 
-// Listener is a listening socket that the guest is given: network tcp, tcp4, tcp6 or
-// unix, and an address as in package net.
+// SocketRule allows addresses.
+type SocketRule = wasi.SocketRule
+
+// Listener is a listening socket that the guest is given: network tcp, tcp4, tcp6, udp,
+// udp4, udp6 or unix, and an address as in package net.
 type Listener struct {
 	Network, Address string
 }

@@ -32,6 +32,7 @@ func (p *Process) wasiConfig() wasi.Config {
 	for _, l := range p.opt.Listeners {
 		c.Listeners = append(c.Listeners, wasi.Listener{Network: l.Network, Address: l.Address})
 	}
+	c.AllowConnect, c.AllowBind = p.opt.AllowConnect, p.opt.AllowBind
 	return c
 }
 

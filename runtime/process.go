@@ -388,7 +388,7 @@ func (p *Process) instantiate(ctx context.Context) error {
 		p.event(WarningEvent{fmt.Sprintf("this kernel does not track written pages, so that snapshots read all memory: %v", err)})
 	}
 	p.inst, err = p.program.Instantiate(ctx, engine.InstanceConfig{
-		Host: (*wasiCalls)(p), Funcs: wasiFuncs(), Memory: p.mem, Cut: p.cut, Poll: p.opt.hooks.poll,
+		Host: (*wasiCalls)(p), Funcs: wasiFuncs(p.module), Memory: p.mem, Cut: p.cut, Poll: p.opt.hooks.poll,
 	})
 	return err
 }

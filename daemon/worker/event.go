@@ -12,13 +12,15 @@ type EventKind string
 
 // The kinds of events: those of package runtime, and EventLost.
 const (
-	EventProgress  EventKind = "progress"  // Done of Total
-	EventStarted   EventKind = "started"   // from the beginning
-	EventRetired   EventKind = "retired"   // the old state, by a fresh start
-	EventRestored  EventKind = "restored"  // from Generation
-	EventSkipped   EventKind = "skipped"   // a damaged generation, Number
-	EventCommitted EventKind = "committed" // Generation
-	EventFailed    EventKind = "failed"    // a generation could not be made
+	EventProgress  EventKind = "progress"   // Done of Total
+	EventStarted   EventKind = "started"    // from the beginning
+	EventRetired   EventKind = "retired"    // the old state, by a fresh start
+	EventRestored  EventKind = "restored"   // from Generation
+	EventSkipped   EventKind = "skipped"    // a damaged generation, Number
+	EventCommitted EventKind = "committed"  // Generation
+	EventFailed    EventKind = "failed"     // a generation could not be made
+	EventLowSpace  EventKind = "low-space"  // the first of several that could not be made for want of room
+	EventRoomAgain EventKind = "room-again" // Generation was made after Number that could not
 	EventWarning   EventKind = "warning"
 	EventLost      EventKind = "lost" // the client was too slow for Number events
 )
@@ -53,6 +55,10 @@ func newEvent(e runtime.Event, now time.Time) Event {
 		w.Kind, w.Generation = EventCommitted, &e.Generation
 	case runtime.CommitFailedEvent:
 		w.Kind = EventFailed
+	case runtime.LowSpaceEvent:
+		w.Kind = EventLowSpace
+	case runtime.RoomAgainEvent:
+		w.Kind, w.Generation, w.Number = EventRoomAgain, &e.Generation, uint64(e.Missed)
 	default:
 		w.Kind = EventWarning
 	}

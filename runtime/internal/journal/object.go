@@ -239,8 +239,8 @@ func (j *Journal) where(h wasi.Handle, name string) string {
 	return path.Join(dir, strings.TrimSuffix(name, "/"))
 }
 
-// Resolve returns the path of a host's directory as the kernel tells it.
-func (j *Journal) Resolve(dir string) string {
+// RootPath returns the path of a host's directory as the kernel tells it.
+func (j *Journal) RootPath(dir string) string {
 	h, err := j.k.OpenRoot(dir)
 	if err != nil {
 		return ""

@@ -11,8 +11,8 @@ type Deferrer interface {
 	// PromiseStandard says where the standard stream h stands, which is a file; it is moved there,
 	// and on by what the past reads from it.
 	PromiseStandard(h Handle, position int64)
-	// Resolve returns the path of a host's directory as Path would tell it, empty if there is none.
-	Resolve(path string) string
+	// RootPath returns the path of a host's directory as Path would tell it, empty if there is none.
+	RootPath(path string) string
 }
 
 // Attachment is what a Deferrer will attach.

@@ -4,7 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	pathpkg "path"
+	"strconv"
 	"strings"
 )
 
@@ -64,63 +67,62 @@ func (h *Host) snapshot() (*State, error) {
 		if o == nil {
 			continue
 		}
-		if err := h.locate(o, roots); err != nil {
-			return nil, err
-		}
+		h.locate(o, roots)
 		s.Descriptors = append(s.Descriptors, o.Descriptor)
 	}
 	return s, nil
 }
 
 // locate brings what the State says of o up to date: where its file is by now,
-// and where a stream of the kernel's own position stands.
-func (h *Host) locate(o *open, roots []string) error {
+// and where a stream of the kernel's own position stands. What cannot be asked of the kernel,
+// as of a file whose server has gone, stays as it was known last: that it is another file by
+// then is found when it is restored.
+func (h *Host) locate(o *open, roots []string) {
 	if o.handle == NoHandle {
-		return nil
+		return
 	}
 	if o.Kind == KindStandard && !o.stream && !o.isSocket() {
 		pos, errno := h.k.Seek(o.handle, 0, whenceCur)
 		if errno == ESUCCESS {
 			o.Offset = pos
 		}
-		return nil
+		return
 	}
-	if o.Kind == KindListener || o.Kind == KindConnection {
+	if o.Kind == KindListener || o.Kind == KindConnection || o.Kind == KindSocket {
 		o.Socket = nil
 		if state, ok := h.k.Socket(o.handle); ok {
 			o.Socket = &state
 		}
-		return nil
+		return
 	}
 	if o.Kind != KindFile {
-		return nil
+		return
 	}
 	st, errno := h.k.Stat(o.handle)
 	if errno != ESUCCESS {
-		return fmt.Errorf("look at descriptor %d: %w", o.FD, errno)
+		return
 	}
 	if o.Unlinked = st.Nlink == 0; o.Unlinked {
-		return nil
+		return
 	}
 	root := roots[o.Source]
 	path, errno := h.k.Path(o.handle)
 	if errno != ESUCCESS || root == "" {
-		return nil // the path that the guest opened has to do
+		return // the path that the guest opened has to do
 	}
 	rel, ok := strings.CutPrefix(path, strings.TrimSuffix(root, "/")+"/")
 	switch {
 	case path == root:
 		rel = "."
 	case !ok || len(rel) >= maxPathBytes:
-		return nil // it was moved out of the directory
+		return // it was moved out of the directory
 	}
 	if strings.HasSuffix(rel, deletedSuffix) && !h.named(o, rel, &st) {
 		// It has another name left, which nobody can tell us.
 		o.Unlinked = true
-		return nil
+		return
 	}
 	o.Path = Text(rel)
-	return nil
 }
 
 // deletedSuffix is what Linux puts behind the path of a descriptor whose name
@@ -261,6 +263,16 @@ func (r *restorer) reattach(o *open) {
 			return
 		}
 		l := r.cfg.Listeners[o.Source]
+		if (kindOfNetwork(l.Network) == "udp") != (o.Type == FileSocketDgram) {
+			r.warn(int64(o.FD), Text(l.Address), "is of another network than before; the guest gets EIO")
+			return
+		}
+		if o.Type == FileSocketDgram && o.Socket != nil && l.at(string(o.Socket.Local)) {
+			if handle, err := r.k.Adopt(*o.Socket); err == nil {
+				o.handle, o.owned, o.dead = handle, true, ESUCCESS
+				return
+			}
+		}
 		last := ""
 		if o.Socket != nil && anyPort(l) {
 			last = string(o.Socket.Local)
@@ -273,7 +285,33 @@ func (r *restorer) reattach(o *open) {
 		o.handle, o.owned, o.dead = handle, true, ESUCCESS
 	case KindConnection:
 		r.reattachConnection(o)
+	case KindSocket:
+		if r.later != nil {
+			o.handle, o.owned, o.dead = r.later.Promise(Attachment{Kind: KindConnection, FD: int64(o.FD)}), true, ESUCCESS
+			return
+		}
+		handle, err := r.k.Remake(*o.Made, o.Socket)
+		if err != nil {
+			o.dead = EIO
+			if o.Made.Phase == PhaseConnected && o.Type == FileSocketStream {
+				o.dead = ECONNRESET
+			}
+			r.warn(int64(o.FD), max(o.Made.Remote, o.Made.Bound), "%s socket is lost: %v; the guest gets %v", o.Made.Network, err, o.dead)
+			return
+		}
+		o.handle, o.owned, o.dead = handle, true, ESUCCESS
 	}
+}
+
+// at reports whether the address is one that the listener may have.
+func (l Listener) at(address string) bool {
+	host, port, err := net.SplitHostPort(l.Address)
+	addr, err2 := netip.ParseAddrPort(address)
+	if err != nil || err2 != nil || port != "0" && port != strconv.Itoa(int(addr.Port())) {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return err != nil || ip.Unmap() == addr.Addr().Unmap()
 }
 
 // anyPort reports whether the system chooses the listener's port. A client looks for it where it was.
@@ -390,7 +428,7 @@ func (r *restorer) promiseFile(o *open, p *preopen, flags OpenFlags) {
 func (r *restorer) hostPath(p *preopen) string {
 	for i := range r.cfg.Preopens {
 		if Text(r.cfg.Preopens[i].Guest) == p.Guest {
-			return r.later.Resolve(r.cfg.Preopens[i].Host)
+			return r.later.RootPath(r.cfg.Preopens[i].Host)
 		}
 	}
 	return ""
