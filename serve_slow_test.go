@@ -60,7 +60,7 @@ func (s *served) start() {
 		"--modules", filepath.Join(s.dir, "modules"), "--cache", filepath.Join(s.dir, "cache"), "--socket", filepath.Join(s.dir, "s"))
 	s.cmd.Stdout, s.cmd.Stderr = io.Discard, io.Discard
 	s.must(s.cmd.Start())
-	s.until(time.Minute, func(ctx context.Context) bool {
+	s.until(time.Minute, 5*time.Millisecond, func(ctx context.Context) bool {
 		_, err := s.client.Info(ctx)
 		return err == nil
 	})
@@ -75,7 +75,7 @@ func (s *served) drop(guest, name string) {
 	s.must(os.Rename(filepath.Join(s.dir, "new", name), filepath.Join(s.dir, "modules", name+".wasm")))
 }
 
-func (s *served) until(limit time.Duration, ok func(context.Context) bool) {
+func (s *served) until(limit, pause time.Duration, ok func(context.Context) bool) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -83,7 +83,7 @@ func (s *served) until(limit time.Duration, ok func(context.Context) bool) {
 		select {
 		case <-ctx.Done():
 			s.t.Fatalf("waited for %v in vain", limit)
-		case <-time.After(2 * time.Millisecond):
+		case <-time.After(pause):
 		}
 	}
 }
@@ -103,9 +103,9 @@ func (s *served) ready(ctx context.Context) int {
 	return n
 }
 
-// TestServeFigures measures the daemon with many idle processes. PERDURE_MANY says how many, instead of 100.
+// TestServeFigures measures the daemon with many idle processes. PERDURE_MANY says how many, instead of 40.
 func TestServeFigures(t *testing.T) {
-	many := 100
+	many := 40
 	if n, err := strconv.Atoi(os.Getenv("PERDURE_MANY")); err == nil {
 		many = n
 	}
@@ -122,7 +122,7 @@ func TestServeFigures(t *testing.T) {
 		name := fmt.Sprintf("drop%d", i)
 		began := time.Now()
 		s.drop("counter", name)
-		s.until(time.Minute, func(context.Context) bool {
+		s.until(time.Minute, 5*time.Millisecond, func(context.Context) bool {
 			st, err := os.Stat(filepath.Join(s.dir, "state", "logs", name+".log"))
 			return err == nil && st.Size() > 0
 		})
@@ -135,7 +135,7 @@ func TestServeFigures(t *testing.T) {
 	for i := range many {
 		s.drop("sleeper", fmt.Sprintf("idle%d", i))
 	}
-	s.until(10*time.Minute, func(ctx context.Context) bool { return s.ready(ctx) == many })
+	s.until(10*time.Minute, 300*time.Millisecond, func(ctx context.Context) bool { return s.ready(ctx) == many })
 	t.Logf("%d processes started in %v", many, time.Since(began))
 	t.Logf("daemon: %d MiB", rss(s.cmd.Process.Pid)>>20)
 
@@ -147,7 +147,7 @@ func TestServeFigures(t *testing.T) {
 
 	// Answers, while a guest computes.
 	s.drop("spin", "spin")
-	s.until(time.Minute, func(ctx context.Context) bool { return s.ready(ctx) >= 0 })
+	s.until(time.Minute, 5*time.Millisecond, func(ctx context.Context) bool { return s.ready(ctx) >= 0 })
 	for what, ask := range map[string]func() error{
 		"ps":      func() error { _, err := s.client.List(t.Context()); return err },
 		"inspect": func() error { _, err := s.client.Inspect(t.Context(), "spin"); return err },
@@ -177,7 +177,7 @@ func TestServeFigures(t *testing.T) {
 	_ = s.cmd.Wait() // killed
 	began = time.Now()
 	s.start()
-	s.until(time.Minute, func(ctx context.Context) bool {
+	s.until(time.Minute, 5*time.Millisecond, func(ctx context.Context) bool {
 		list, err := s.client.List(ctx)
 		n := 0
 		for _, p := range list {
