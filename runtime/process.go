@@ -329,6 +329,9 @@ func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 	for _, w := range warnings {
 		p.event(WarningEvent{w.String()})
 	}
+	if n := host.SocketCounts(); n != (wasi.SocketCounts{}) {
+		p.event(SocketsEvent(n))
+	}
 	p.wasi = host
 	p.saved, p.base, p.state = saved, g.Info().Number, saved.state
 	p.state.Restarts++
