@@ -279,6 +279,10 @@ func (r *runCommand) event(e runtime.Event) {
 		if t.verbose {
 			t.say("%s", e)
 		}
+	case runtime.SocketsEvent:
+		if t.verbose {
+			t.say("%s", e)
+		}
 	case runtime.CommitFailedEvent:
 		// A full disk stays full for a while: once is enough.
 		if s := e.Err.Error(); s != r.lastFailure || t.verbose {
