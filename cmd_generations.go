@@ -106,7 +106,7 @@ a damaged one only number and pinned are certain.`,
 		}
 		if *verify {
 			if err := verifyListed(ctx, s, list, m); err != nil {
-				return err
+				return place.explain(args[0], err)
 			}
 		}
 		if *asJSON {

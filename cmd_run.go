@@ -109,6 +109,7 @@ func (r *runCommand) options() (o runtime.Options, err error) {
 	o = runtime.Options{
 		Name: r.name, Program: r.program, Every: r.every, Fresh: r.fresh,
 		Args: append([]string{filepath.Base(r.program)}, r.args...), Events: r.event,
+		CommandOnly: true,
 	}
 	if r.program == "" {
 		o.Args[0] = r.name + ".wasm"

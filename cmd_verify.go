@@ -133,7 +133,7 @@ func verifyProcess(ctx context.Context, place *place, name string, t *talk) (ver
 		list[i] = describeGeneration(info)
 	}
 	if err := verifyListed(ctx, s, list, m); err != nil {
-		return v, fmt.Errorf("%s: %w", name, err)
+		return v, fmt.Errorf("%s: %w", name, place.explain(name, err))
 	}
 	for _, g := range list {
 		v.OK = v.OK && g.Status == statusOK

@@ -236,11 +236,11 @@ func cmdEnded(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// cmdDamage is "damage PROCESS N [end]": flips a bit in the middle of generation N of the process, or of its
-// newest if N is "newest", or of all if it is "all"; with "end", the last bit.
+// cmdDamage is "damage PROCESS N [end|block]": flips a bit in the middle of generation N of the process, or of its
+// newest if N is "newest", or of all if it is "all"; with "end", the last bit, with "block" one of its first page.
 func cmdDamage(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 || len(args) == 3 && args[2] != "end" || len(args) > 3 {
-		ts.Fatalf("usage: damage PROCESS N [end]")
+	if neg || len(args) < 2 || len(args) == 3 && args[2] != "end" && args[2] != "block" || len(args) > 3 {
+		ts.Fatalf("usage: damage PROCESS N [end|block]")
 	}
 	files, err := filepath.Glob(filepath.Join(ts.Getenv("PERDURE_STATE"), args[0], "generations", "*.gen"))
 	ts.Check(err)
@@ -259,8 +259,11 @@ func cmdDamage(ts *testscript.TestScript, neg bool, args []string) {
 		b, err := os.ReadFile(f)
 		ts.Check(err)
 		at := len(b) / 2
-		if len(args) == 3 {
+		switch args[len(args)-1] {
+		case "end":
 			at = len(b) - 1
+		case "block":
+			at = 70 // behind the head of the file
 		}
 		b[at] ^= 0x80
 		ts.Check(os.WriteFile(f, b, 0o600))

@@ -140,6 +140,26 @@ func (g *Generation) exportBlocks(ctx context.Context, out *output) (entries []b
 	return entries, changes, stored, err
 }
 
+// Readable reads everything that the generation needs and says whether all of it can be had, each page from one of its
+// copies. Bad tells of the others.
+func (g *Generation) Readable(ctx context.Context) error {
+	if err := g.usable(); err != nil {
+		return err
+	}
+	memory := make([]byte, min(exportWindow, g.Pages())*PageSize)
+	for first := uint64(0); first < g.Pages(); first += exportWindow {
+		if err := g.readAll(ctx, memory, first, min(first+exportWindow, g.Pages()), false); err != nil {
+			return fmt.Errorf("read generation %d: %w", g.file.number, err)
+		}
+	}
+	for i := range g.file.sections {
+		if _, err := g.readSection(&g.file.sections[i]); err != nil {
+			return fmt.Errorf("read generation %d: section %q: %w", g.file.number, g.file.sections[i].name, err)
+		}
+	}
+	return nil
+}
+
 // ExportArchive writes the generation's own file as it is, from which ImportArchive can put it back in its place if it
 // is damaged there. Only its metadata is checked.
 func (s *Store) ExportArchive(ctx context.Context, number uint64, to io.Writer) error {

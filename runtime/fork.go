@@ -51,7 +51,8 @@ func (s *Saved) Fork(ctx context.Context, generation uint64, dir string, o memsn
 
 // take opens a generation to be copied.
 func (s *Saved) take(ctx context.Context, generation uint64) (*savedProcess, Copied, error) {
-	from, skipped, err := s.open(ctx, generation)
+	// An export cannot begin again when it meets damage: the newest is read before.
+	from, skipped, err := s.openIf(ctx, generation, func(g *memsnap.Generation) error { return g.Readable(ctx) })
 	c := Copied{Skipped: skipped}
 	if err != nil {
 		return nil, c, err

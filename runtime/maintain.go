@@ -80,10 +80,8 @@ func Rollback(ctx context.Context, dir, name string, generation uint64, o memsna
 		if err := to.generation.Verify(ctx); err != nil {
 			return err
 		}
-		if to.state.Phase != phaseEnded {
-			if err := saved.keepAsProgram(to.state.Program); err != nil {
-				return err
-			}
+		if err := saved.keepAsProgram(to.state.Program); err != nil {
+			return err
 		}
 		info, err = to.again(ctx, store)
 		return err

@@ -49,6 +49,11 @@ type Options struct {
 	// OpenFiles is how many descriptors the guest may have; 0 means 4096.
 	OpenFiles int
 
+	// CommandOnly refuses a reactor, for a caller who calls nothing.
+	CommandOnly bool
+	// DurableCalls makes Call return only when a generation has what the call did.
+	DurableCalls bool
+
 	// Every is the time between the starts of two cuts; 0 means only on request and at
 	// the end. It stretches so that snapshots take at most MaxShare of the time.
 	Every time.Duration

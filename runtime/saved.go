@@ -104,6 +104,8 @@ type SavedState struct {
 	Ended      bool   // with ExitCode
 	ExitCode   uint32
 	Restarts   uint64 // how often it was restored since it began
+	Idle       bool   // it is a reactor that nobody calls
+	Call       string // the function of a reactor that is being called
 }
 
 // Generations lists all generations, oldest first, as memsnap.Store does.
@@ -121,6 +123,11 @@ func (s *Saved) State(ctx context.Context) (SavedState, error) {
 // open reads what a generation says of the process; 0 stands for the newest that is well,
 // with those that were passed over.
 func (s *Saved) open(ctx context.Context, generation uint64) (*savedProcess, []memsnap.Skipped, error) {
+	return s.openIf(ctx, generation, func(*memsnap.Generation) error { return nil })
+}
+
+// openIf is open where the newest also has to pass a check.
+func (s *Saved) openIf(ctx context.Context, generation uint64, check func(*memsnap.Generation) error) (*savedProcess, []memsnap.Skipped, error) {
 	limit := uint64(math.MaxUint64)
 	var skipped []memsnap.Skipped
 	for {
@@ -133,6 +140,9 @@ func (s *Saved) open(ctx context.Context, generation uint64) (*savedProcess, []m
 			return nil, skipped, err
 		}
 		saved, err := readGeneration(g)
+		if err == nil && generation == 0 {
+			err = check(g)
+		}
 		if generation != 0 || !damaged(err) {
 			return saved, skipped, err
 		}
@@ -159,6 +169,7 @@ func (s *savedProcess) summary() SavedState {
 	return SavedState{
 		Generation: s.generation.Info(), Program: s.state.Program, Restarts: s.state.Restarts,
 		Ended: s.state.Phase == phaseEnded, ExitCode: s.state.ExitCode,
+		Idle: s.state.Phase == phaseIdle, Call: s.state.Call,
 	}
 }
 

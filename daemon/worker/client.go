@@ -16,6 +16,7 @@ import (
 
 	"perdure/config"
 	"perdure/memsnap"
+	"perdure/runtime"
 )
 
 // maxAnswer bounds an answer of a worker, in bytes.
@@ -84,6 +85,17 @@ func (c *Client) Suspend(ctx context.Context) (o Outcome, err error) {
 // Settings changes what can change while the guest runs.
 func (c *Client) Settings(ctx context.Context, s config.ReloadableProcess) error {
 	return c.ask(ctx, http.MethodPost, "settings", s, nil)
+}
+
+// Call calls an export of a reactor with arguments as runtime.Value has them, and returns its results. A trap is an
+// *Error with CodeTrap and a stack.
+func (c *Client) Call(ctx context.Context, export string, args []string) ([]runtime.Value, error) {
+	var answer called
+	if args == nil {
+		args = []string{}
+	}
+	err := c.ask(ctx, http.MethodPost, "call", call{Export: export, Args: args}, &answer)
+	return answer.Results, err
 }
 
 // Events calls f with each event from now on, until the worker ends, which is no error, or ctx is done, or f returns an

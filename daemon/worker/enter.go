@@ -27,7 +27,8 @@ const (
 type Worker struct {
 	spec    Spec
 	program *os.File // nil if the copy is meant
-	refused string   // why it is not to be run; empty if it is
+	key     []byte   // nil for none
+	failed  *Outcome // what is to be told instead of running it; nil if it is to run
 	cgroup  *cgroup
 	state   *state
 	output  *output
@@ -57,7 +58,8 @@ type entered struct {
 	NoPIDs     string   `json:"no_pids"`
 	Self       int      `json:"self"`
 	Retired    string   `json:"retired"` // where the old state went
-	Refused    string   `json:"refused"` // why it did not
+	Key        []byte   `json:"key"`
+	Failed     *Outcome `json:"failed"` // why there is nothing to run
 	NotApplied []string `json:"not_applied"`
 }
 
@@ -84,18 +86,23 @@ func Enter(f io.Reader) (*Worker, error) {
 func prepare(o *order) (err error) {
 	e := &entered{}
 	o.Entered = e
+	fail := func(err error) {
+		if out := failed(err); e.Failed == nil {
+			e.Failed = &out
+		}
+	}
 	program, err := openProgram(&o.Spec)
 	if err != nil {
-		return err
+		fail(err)
 	}
-	if o.Fresh {
-		if e.Refused, err = whyRefused(program, &o.Spec); err != nil {
+	if e.Key, err = runtime.ReadKey(o.Settings.Memsnap.KeyFile); err != nil {
+		fail(err)
+	}
+	if o.Fresh && e.Failed == nil {
+		if err := startable(program, &o.Spec); err != nil {
+			fail(err)
+		} else if e.Retired, err = retire(&o.Spec); err != nil {
 			return err
-		}
-		if e.Refused == "" {
-			if e.Retired, err = retire(&o.Spec); err != nil {
-				return err
-			}
 		}
 	}
 	for _, dir := range []string{o.Dir, filepath.Dir(o.Log), o.CacheDir} {
@@ -120,7 +127,7 @@ func prepare(o *order) (err error) {
 // newWorker makes a worker of what was prepared.
 func newWorker(o *order) (*Worker, error) {
 	e := o.Entered
-	w := &Worker{spec: o.Spec, refused: e.Refused, settings: o.Settings, program: fileOf(e.Program, o.Program)}
+	w := &Worker{spec: o.Spec, key: e.Key, failed: e.Failed, settings: o.Settings, program: fileOf(e.Program, o.Program)}
 	w.cgroup = &cgroup{cpu: fileOf(e.CPU, "cpu.max"), pids: fileOf(e.PIDs, "pids.max"), noCPU: e.NoCPU, noPIDs: e.NoPIDs}
 	w.notApplied = e.NotApplied
 	if err := limitFiles(o.Settings.Limits.OpenFiles); err != nil {
@@ -195,20 +202,20 @@ func retire(s *Spec) (string, error) {
 	return runtime.Retire(s.Dir, s.Name)
 }
 
-// whyRefused says why a program cannot be run at all; empty if it can.
-func whyRefused(program *os.File, s *Spec) (string, error) {
+// startable refuses a program that cannot be run at all.
+func startable(program *os.File, s *Spec) error {
 	if program == nil {
-		return fmt.Sprintf("%s is gone, and its copy is part of what a fresh start gives up", s.Program), nil
+		return fmt.Errorf("%w: %s, and its copy is part of what a fresh start gives up", runtime.ErrNoProgram, s.Program)
 	}
 	// Through the descriptor, so that it is the same file.
 	r, err := runtime.Check(fmt.Sprintf("/dev/fd/%d", program.Fd()), nil)
 	if err != nil {
-		return "", err
+		return err
 	}
 	if len(r.Refused) > 0 {
-		return (&runtime.RefusedError{Program: s.Program, Err: errors.New(strings.Join(r.Refused, "; "))}).Error(), nil
+		return &runtime.RefusedError{Program: s.Program, Err: errors.New(strings.Join(r.Refused, "; "))}
 	}
-	return "", nil
+	return nil
 }
 
 func readOrder(f io.Reader) (*order, error) {

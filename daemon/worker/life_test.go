@@ -83,11 +83,18 @@ func TestSecondWorker(t *testing.T) {
 }
 
 // TestKilled wants a worker that was killed to be told from one that has ended, and the guest to go on from its newest
-// generation, with what it had written until then in the log.
+// generation, with what it had written until then in the log: with nothing left out, and with a journal nothing twice.
 func TestKilled(t *testing.T) {
+	for _, durability := range []config.Durability{config.DurabilityNone, "process"} {
+		t.Run(string(durability), func(t *testing.T) { testKilled(t, durability) })
+	}
+}
+
+func testKilled(t *testing.T, durability config.Durability) {
 	ctx := context.Background()
 	s := newSpec(t, "counter", "1")
 	s.Settings.Snapshot.Every = config.Duration(10 * time.Millisecond)
+	s.Settings.Snapshot.Durability = durability
 	h, c := beginRunning(t, s)
 	last := uint64(0)
 	for range 3 {
@@ -110,11 +117,10 @@ func TestKilled(t *testing.T) {
 	if _, err := c.Suspend(ctx); err != nil {
 		t.Fatal(err)
 	}
-	// What came after a generation is written again, but nothing is left out.
 	most := 0
 	for _, line := range lines(logged(t, s)) {
 		n, err := strconv.Atoi(line)
-		if err != nil || n > most+1 {
+		if err != nil || n > most+1 || n <= most && durability != config.DurabilityNone {
 			t.Fatalf("after %d: %q", most, line)
 		}
 		most = max(most, n)
@@ -158,7 +164,8 @@ func TestOutcomes(t *testing.T) {
 		"no program, fresh":     {change("counter", func(s *Spec) { nonsenseSpec(s); s.Fresh = true }), Outcome{Kind: OutcomeRefused}, "nonsense.wasm"},
 		"another program":       {change("counter", func(s *Spec) { s.SHA256 = sumOf(nil) }), Outcome{Kind: OutcomeError}, "another program by now"},
 		"no file and no copy":   {change("counter", func(s *Spec) { s.Program += ".gone" }), Outcome{Kind: OutcomeError}, "program not found"},
-		"a key, not there yet":  {change("counter", func(s *Spec) { s.Settings.Memsnap.KeyFile = "/key" }), Outcome{Kind: OutcomeError}, "memsnap.key_file"},
+		"no key":                {change("counter", func(s *Spec) { s.Settings.Memsnap.KeyFile = "/nowhere/key" }), Outcome{Kind: OutcomeError}, "/nowhere/key"},
+		"a program unread":      {change("counter", func(s *Spec) { s.Program = filepath.Dir(s.Program) }), Outcome{Kind: OutcomeError}, "is a directory"},
 		"too little memory":     {change("grow", func(s *Spec) { s.Settings.Limits.Memory = 64 << 10 }), Outcome{Kind: OutcomeRefused}, "memory"},
 		"no confinement wanted": {change("exitcode", func(s *Spec) { s.Settings.Limits.Confine = false }, "0"), Outcome{Kind: OutcomeEnded, Generation: 1}, ""},
 		"no standard input":     {change("echo", func(s *Spec) { s.Settings.Console.Stdin = config.StdinNull }), Outcome{Kind: OutcomeEnded, Generation: 1}, ""},

@@ -23,6 +23,9 @@ func runtimeOptions(s *Spec) runtime.Options {
 		Keep:        l.Keep,
 		MemoryLimit: uint64(c.Limits.Memory),
 		OpenFiles:   c.Limits.OpenFiles,
+		Durability:  runtime.Durability(c.Snapshot.Durability),
+		// Who calls is told what lasts: an answer that a crash takes back would be none.
+		DurableCalls: true,
 	}
 	for _, k := range slices.Sorted(maps.Keys(c.Env)) {
 		o.Env = append(o.Env, k+"="+c.Env[k])

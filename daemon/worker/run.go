@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"perdure/internal/durable"
+	"perdure/memsnap"
 	"perdure/runtime"
 )
 
@@ -72,11 +73,10 @@ func (w *Worker) Run(ctx context.Context) (Outcome, error) {
 
 // life opens the process, runs it, and closes it.
 func (w *Worker) life(ctx context.Context, srv *server) Outcome {
-	if w.refused != "" {
-		return Outcome{Kind: OutcomeRefused, Error: w.refused, Program: w.spec.SHA256}
-	}
-	if w.spec.Settings.Memsnap.KeyFile != "" {
-		return Outcome{Kind: OutcomeError, Error: "memsnap.key_file: processes cannot have a key in this version; remove the setting"}
+	if w.failed != nil {
+		out := *w.failed
+		out.Program = w.spec.SHA256
+		return out
 	}
 	src, sum, err := w.source()
 	if err != nil {
@@ -84,10 +84,16 @@ func (w *Worker) life(ctx context.Context, srv *server) Outcome {
 	}
 	w.state.set(func(s *Status) { s.Program = sum })
 	o := runtimeOptions(&w.spec)
-	o.Source, o.Events, o.Output, o.Stdin = src, w.state.event, w.output, w.consoles.guest
+	o.Source, o.Key, o.Events, o.Output, o.Stdin = src, w.key, w.state.event, w.output, w.consoles.guest
+	if src == nil {
+		o.Program = "" // the copy
+		if w.spec.SHA256 != "" {
+			w.state.warn("%s is gone, going on with the copy that the process keeps", w.spec.Program)
+		}
+	}
 	p, err := openProcess(ctx, o)
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		return Outcome{Kind: OutcomeSuspended, Generation: newest(w.spec.Dir), Program: sum} // it was stopped before it began
+		return Outcome{Kind: OutcomeSuspended, Generation: newest(w.spec.Dir, w.key), Program: sum} // it was stopped before it began
 	}
 	if err != nil {
 		out := failed(err)
@@ -207,8 +213,8 @@ func outcomeOf(res runtime.Result, err error) Outcome {
 }
 
 // newest returns the number of the newest generation that is well; 0 if there is none.
-func newest(dir string) uint64 {
-	s, err := runtime.OpenSaved(dir)
+func newest(dir string, key []byte) uint64 {
+	s, err := runtime.OpenSavedWith(dir, memsnap.Options{Key: key})
 	if err != nil {
 		return 0
 	}

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -57,8 +58,11 @@ func newServer(w *Worker, h *hold, suspend context.CancelFunc) *server {
 	mux := http.NewServeMux()
 	handle := func(pattern string, f func(http.ResponseWriter, *http.Request) error) {
 		mux.HandleFunc(pattern, func(rw http.ResponseWriter, r *http.Request) {
-			r.Body = http.MaxBytesReader(rw, r.Body, maxRequest)
-			if err := f(rw, r); err != nil {
+			err := readBody(rw, r)
+			if err == nil {
+				err = f(rw, r)
+			}
+			if err != nil {
 				writeError(rw, err)
 			}
 			s.garbage.look(s.collect)
@@ -68,13 +72,15 @@ func newServer(w *Worker, h *hold, suspend context.CancelFunc) *server {
 	handle("POST /v1/snapshot", s.snapshot)
 	handle("POST /v1/suspend", s.stop)
 	handle("POST /v1/settings", s.settings)
+	handle("POST /v1/call", s.call)
 	handle("GET /v1/events", s.events)
 	handle("POST /v1/console", s.console)
 	handle("/", func(http.ResponseWriter, *http.Request) error {
 		return newError(CodeRequest, "there is no such request")
 	})
 	s.http = &http.Server{
-		Handler: mux, ReadTimeout: slowest, ReadHeaderTimeout: slowest, IdleTimeout: slowest, MaxHeaderBytes: maxHeader,
+		// Without a ReadTimeout, which would end every request that takes longer; see readBody.
+		Handler: mux, ReadHeaderTimeout: slowest, IdleTimeout: slowest, MaxHeaderBytes: maxHeader,
 		ErrorLog: log.New(io.Discard, "", 0), // what clients do wrong is told to them
 	}
 	return s
@@ -178,6 +184,59 @@ func (s *server) stop(rw http.ResponseWriter, r *http.Request) error {
 	return writeJSON(rw, s.outcome)
 }
 
+func (s *server) call(rw http.ResponseWriter, r *http.Request) error {
+	var c call
+	if err := readJSON(r, &c); err != nil {
+		return err
+	}
+	p, err := s.guest()
+	if err != nil {
+		return err
+	}
+	results, err := p.Call(r.Context(), c.Export, c.Args)
+	if err != nil {
+		return callError(err)
+	}
+	return writeJSON(rw, called{results})
+}
+
+// call is a request to call an export, and called the answer.
+type (
+	call struct {
+		Export string   `json:"export"`
+		Args   []string `json:"args"`
+	}
+	called struct {
+		Results []runtime.Value `json:"results"`
+	}
+)
+
+// callError gives an error of a call its code.
+func callError(err error) error {
+	var trap *runtime.TrapError
+	var noExport *runtime.NoExportError
+	var arguments *runtime.ArgumentError
+	var notSaved *runtime.NotSavedError
+	e := newError(CodeInternal, "%v", err)
+	switch {
+	case errors.As(err, &notSaved):
+		e.Code, e.Results = CodeNotSaved, notSaved.Results
+	case errors.As(err, &trap):
+		e.Code, e.Stack = CodeTrap, trap.Stack
+	case errors.As(err, &noExport):
+		e.Code = CodeNoExport
+	case errors.As(err, &arguments):
+		e.Code = CodeArguments
+	case errors.Is(err, runtime.ErrNotReactor):
+		e.Code = CodeNotReactor
+	case errors.Is(err, runtime.ErrCallSuspended):
+		e.Code = CodeSuspended
+	case errors.Is(err, runtime.ErrEnded), errors.Is(err, runtime.ErrSuspended):
+		e.Code = CodeEnded
+	}
+	return e
+}
+
 func (s *server) settings(rw http.ResponseWriter, r *http.Request) error {
 	var c config.ReloadableProcess
 	if err := readJSON(r, &c); err != nil {
@@ -273,6 +332,20 @@ func (s *server) stream() bool {
 }
 
 func (s *server) streamed() { <-s.slots }
+
+// readBody reads the body of a request, which has to come soon, and puts it in the place of the connection.
+func readBody(rw http.ResponseWriter, r *http.Request) error {
+	c := http.NewResponseController(rw)
+	if err := c.SetReadDeadline(time.Now().Add(slowest)); err != nil {
+		return err
+	}
+	b, err := io.ReadAll(http.MaxBytesReader(rw, r.Body, maxRequest))
+	if err != nil {
+		return newError(CodeRequest, "the body cannot be read: %v", err)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(b))
+	return c.SetReadDeadline(time.Time{})
+}
 
 // readJSON reads the body of a request.
 func readJSON(r *http.Request, v any) error {

@@ -37,6 +37,8 @@ const (
 	opRecv        op = 40
 	opSend        op = 41
 	opShutdown    op = 42
+	opCall        op = 64 // a function of the guest is called: n 8, n arguments 8 each, then its name
+	opReturn      op = 65 // it has returned, or trapped; its key has what
 )
 
 var opNames = map[op]string{
@@ -46,6 +48,7 @@ var opNames = map[op]string{
 	opReadlink: "readlink", opReadDir: "readdir", opClose: "close", opStat: "stat", opSetTimes: "settimes",
 	opRead: "read", opWrite: "write", opSeek: "seek", opTruncate: "truncate", opAllocate: "allocate",
 	opAdvise: "advise", opSync: "sync", opAccept: "accept", opRecv: "recv", opSend: "send", opShutdown: "shutdown",
+	opCall: "call", opReturn: "return",
 }
 
 // String returns the name of the operation.
