@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"perdure/config"
 	"perdure/memsnap"
 	"perdure/runtime"
 )
@@ -26,7 +28,11 @@ type runCommand struct {
 	durability          string
 	every               time.Duration
 	dirs, vars, sockets []string
-	fresh               bool
+	connect, bind       []string
+	keeper              keeperPlace
+	fresh, integrity    bool
+	keep                uint64
+	minFree             string
 	program             string
 	args                []string
 
@@ -41,7 +47,8 @@ func newRunCommand(env *environment) *cobra.Command {
 		Short: "run a program in the foreground, persistently",
 		Long: `Run a program in the foreground. Its state is saved every now and then; the same command
 later goes on where it was, however it ended: by Ctrl-C, by kill -9, with the machine.
-A program that has ended starts anew. Flags end at the program: what follows is its own.
+A program that has ended starts anew. Flags end at the program: what follows is its own. Without a
+program, with --name alone, the process goes on with the copy of its program that it keeps.
 
 SIGINT and SIGTERM suspend the program: it is saved, and perdure exits with status 130 or 143
 (SIGHUP: 129). A second one, half a second later or more, exits at once. SIGUSR1 saves the
@@ -55,14 +62,16 @@ Exit status: the program's own; 125 an error of Perdure, 126 the program is refu
   perdure run --listen tcp://127.0.0.1:8080 server.wasm
   perdure run --fresh prog.wasm`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
+			if len(args) == 0 && r.name == "" {
 				return errors.New("which program? perdure run [flags] PROGRAM.wasm [ARG...]; see perdure run --help")
 			}
 			return nil
 		},
 		ValidArgsFunction: completeProgram,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r.program, r.args = args[0], args[1:]
+			if len(args) > 0 {
+				r.program, r.args = args[0], args[1:]
+			}
 			return r.run(cmd.Context())
 		},
 	}
@@ -75,9 +84,16 @@ Exit status: the program's own; 125 an error of Perdure, 126 the program is refu
 	f.DurationVar(&r.every, "every", time.Second, "`INTERVAL` between snapshots; 0: only at the end and on SIGUSR1")
 	f.StringArrayVar(&r.dirs, "dir", nil, "`HOST[:GUEST[:ro]]`: a directory that the program may use (repeatable)")
 	f.StringArrayVar(&r.vars, "env", nil, "`K=V`: a variable of its environment (repeatable)")
-	f.StringArrayVar(&r.sockets, "listen", nil, "`tcp://HOST:PORT`: a listening socket; also tcp4, tcp6 and unix:///PATH\n(repeatable; preopened after the directories)")
+	f.StringArrayVar(&r.sockets, "listen", nil, "`tcp://HOST:PORT`: a listening socket; also tcp4, tcp6, udp and unix:///PATH\n(repeatable; preopened after the directories)")
+	f.StringArrayVar(&r.connect, "allow-connect", nil, "`tcp://HOST:PORT`: where the program may connect to; HOST is also a range or a name,\n* stands for all; also udp and unix:///PATH (repeatable)")
+	f.StringArrayVar(&r.bind, "allow-bind", nil, "`tcp://HOST:PORT`: where the program may bind sockets of its own (repeatable)")
+	f.StringVar(&r.keeper.shared, "keeper", "", "`PATH` of a shared keeper of sockets (default: one is started where it is needed)")
+	f.DurationVar(&r.keeper.keepFor, "keep-for", 5*time.Minute, "`TIME` for which sockets are kept when the program does not run")
 	f.BoolVar(&r.fresh, "fresh", false, "start anew; the old state stays, as the ended process NAME.ended-N")
 	f.StringVar(&r.durability, "durability", "process", "`LEVEL`: what a crash spares beyond the last snapshot. process: everything, when only the\nprogram dies; disk: also when the power fails; none: nothing")
+	f.Uint64Var(&r.keep, "keep", memsnap.DefaultPolicy().MaxSnapshots, "`N`: how many snapshots are kept; 0: all")
+	f.StringVar(&r.minFree, "min-free", "", "`SPACE` on the disk, such as 1GiB or 5%, below which the oldest snapshots go, and when none\nmay go, no new ones are taken (default 64MiB, or 1% if that is more)")
+	f.BoolVar(&r.integrity, "integrity", false, "when the newest snapshot is damaged, refuse to go on from an older one")
 	f.StringVar(&r.memory, "memory", "4GiB", "`LIMIT` of the program's memory, such as 64MiB or 1GiB")
 	addCacheFlag(r.cmd, &r.cache)
 	f.BoolVarP(&r.talk.quiet, "quiet", "q", false, "say only what went wrong")
@@ -96,9 +112,17 @@ func (r *runCommand) options() (o runtime.Options, err error) {
 	o = runtime.Options{
 		Name: r.name, Program: r.program, Every: r.every, Fresh: r.fresh,
 		Args: append([]string{filepath.Base(r.program)}, r.args...), Events: r.event,
-		Keep: memsnap.DefaultPolicy(),
+		CommandOnly: true,
 	}
-	o.Keep.Integrity = false // an older generation is better than none, and run says so
+	if r.program == "" {
+		o.Args[0] = r.name + ".wasm"
+	}
+	if o.Keep, err = r.policy(); err != nil {
+		return o, err
+	}
+	if o.Key, err = r.place.key(); err != nil {
+		return o, err
+	}
 	if o.Every < 0 {
 		return o, fmt.Errorf("--every %v: the interval cannot be negative", r.every)
 	}
@@ -137,7 +161,39 @@ func (r *runCommand) options() (o runtime.Options, err error) {
 		}
 		o.Listeners = append(o.Listeners, l)
 	}
+	for _, allow := range []struct {
+		flag  string
+		texts []string
+		rules *[]runtime.SocketRule
+	}{{"allow-connect", r.connect, &o.AllowConnect}, {"allow-bind", r.bind, &o.AllowBind}} {
+		for _, s := range allow.texts {
+			rule, err := parseAllow(s)
+			if err != nil {
+				return o, fmt.Errorf("--%s %s: %w", allow.flag, s, err)
+			}
+			*allow.rules = append(*allow.rules, rule)
+		}
+	}
+	if r.keeper.keepFor < 0 {
+		return o, fmt.Errorf("--keep-for %v: the time cannot be negative", r.keeper.keepFor)
+	}
+	o.Sockets = r.keeper.connect(&o, func(what string) { r.talk.warn("%s", what) })
 	return o, nil
+}
+
+// policy says which generations are kept.
+func (r *runCommand) policy() (memsnap.Policy, error) {
+	p := memsnap.DefaultPolicy()
+	p.MaxSnapshots = r.keep
+	p.Integrity = r.integrity // else an older generation is better than none, and run says so
+	if r.minFree != "" {
+		var space config.Space
+		if err := space.UnmarshalText([]byte(r.minFree)); err != nil {
+			return p, fmt.Errorf("--min-free %s: %w", r.minFree, err)
+		}
+		p.MinFree = memsnap.Space{Bytes: uint64(space.Bytes), Percent: float64(space.Percent)}
+	}
+	return p, nil
 }
 
 func (r *runCommand) run(ctx context.Context) error {
@@ -203,7 +259,7 @@ func (r *runCommand) event(e runtime.Event) {
 	t := r.talk
 	switch e := e.(type) {
 	case runtime.ProgressEvent:
-		t.progress(e, r.program)
+		t.progress(e, cmp.Or(r.program, r.name))
 	case runtime.StartedEvent:
 		t.rest()
 		switch {
@@ -228,6 +284,10 @@ func (r *runCommand) event(e runtime.Event) {
 		// A full disk stays full for a while: once is enough.
 		if s := e.Err.Error(); s != r.lastFailure || t.verbose {
 			r.lastFailure = s
+			t.warn("%s", e)
+		}
+	case runtime.LowSpaceEvent:
+		if e.Tries == 1 || t.verbose {
 			t.warn("%s", e)
 		}
 	default:
@@ -262,7 +322,7 @@ func (r *runCommand) sayTrap(e *runtime.TrapError, res runtime.Result) {
 }
 
 // againFlags are the flags that belong to the command that goes on: all but --fresh.
-var againFlags = []string{"state", "name", "every", "dir", "env", "listen", "durability", "memory", "cache", "quiet", "verbose"}
+var againFlags = []string{"state", "name", "every", "dir", "env", "listen", "allow-connect", "allow-bind", "keeper", "keep-for", "durability", "memory", "keep", "min-free", "integrity", "key-file", "cache", "quiet", "verbose"}
 
 // again returns the command that goes on with the process, with one flag more if that is not empty.
 func (r *runCommand) again(flag string) string {
@@ -286,6 +346,9 @@ func (r *runCommand) again(flag string) string {
 	}
 	if flag != "" {
 		words = append(words, flag)
+	}
+	if r.program == "" {
+		return shellQuote(words)
 	}
 	if strings.HasPrefix(r.program, "-") {
 		words = append(words, "--")

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"perdure/daemon"
 )
 
 func testRoot() *cobra.Command {
@@ -40,6 +42,8 @@ func TestJSONIsDocumented(t *testing.T) {
 	root := testRoot()
 	for name, value := range map[string]any{
 		"generations": []generationJSON{}, "verify": []verifiedJSON{}, "check": checkJSON{}, "stack": stackJSON{},
+		"purge": purgedJSON{}, "diff": diffJSON{}, "dump": dumpJSON{},
+		"ps": []daemon.Process{}, "snapshot": []snapshotJSON{}, "events": daemon.Event{}, "reload": daemon.Reloaded{}, "call": callJSON{},
 	} {
 		c, _, err := root.Find([]string{name})
 		if err != nil {
@@ -67,7 +71,8 @@ func jsonKeys(t reflect.Type) []string {
 			return nil
 		}
 		for i := range t.NumField() {
-			keys = append(keys, t.Field(i).Tag.Get("json"))
+			key, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+			keys = append(keys, key)
 			keys = append(keys, jsonKeys(t.Field(i).Type)...)
 		}
 	}
@@ -82,7 +87,7 @@ func TestAgainKnowsAllFlags(t *testing.T) {
 	}
 	want := append(slices.Clone(againFlags), "fresh")
 	var got []string
-	for _, m := range regexp.MustCompile(`(?m)^ .{4} --([a-z]+)`).FindAllStringSubmatch(c.Flags().FlagUsages(), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^ .{4} --([a-z][a-z-]*)`).FindAllStringSubmatch(c.Flags().FlagUsages(), -1) {
 		got = append(got, m[1])
 	}
 	slices.Sort(got)

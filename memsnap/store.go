@@ -31,6 +31,9 @@ type Options struct {
 	CommitWorkers int
 	// RestoreWorkers is how many goroutines read, check and decompress during Restore and Verify; 0 means GOMAXPROCS.
 	RestoreWorkers int
+	// Progress, if not nil, is told how many of the pages Verify, Inspect, Repair, Export, Import and Diff have gone through,
+	// and how many there are; 0 if that is not known. It is called from several goroutines, but not at once.
+	Progress func(done, total uint64)
 }
 
 // minKey is the least length of a key, in bytes.
@@ -47,6 +50,7 @@ type Store struct {
 	key            []byte // nil: none
 	buffers        *bufferPool
 	budget         func(storedPages uint64) archiveBudget // budgetFor, but in tests
+	tell           func(done, total uint64)               // Options.Progress
 
 	mu      sync.Mutex
 	policy  Policy
@@ -64,7 +68,7 @@ type Store struct {
 func Open(dir string, o Options) (*Store, error) {
 	s := &Store{
 		fsys: o.FS, dir: dir, now: o.Now, commitWorkers: o.CommitWorkers, restoreWorkers: o.RestoreWorkers,
-		budget: budgetFor, policy: o.Policy, lines: map[uint64]uint64{}, moves: map[uint64]bool{},
+		budget: budgetFor, tell: o.Progress, policy: o.Policy, lines: map[uint64]uint64{}, moves: map[uint64]bool{},
 	}
 	if o.Key != nil {
 		if len(o.Key) < minKey {

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"perdure/memsnap"
 	"perdure/runtime/internal/engine"
 	"perdure/runtime/internal/journal"
@@ -29,12 +27,17 @@ type cutter struct {
 	over     chan struct{}  // closed when the guest has returned
 	done     chan struct{}  // closed when the loop has
 	changed  chan struct{}  // live has
+	idleCut  chan struct{}  // to a reactor that nobody calls: a cut is wanted
+	awake    chan struct{}  // from a reactor: it is called
 	err      error          // of the last, suspending cut; read after done
 
 	// The loop's own, but for the time between a request to the engine and the answer
 	// on taken, when it is the hook's.
 	staging     staging
+	still       int   // runs in staging that were copied before the guest stood still
+	stillBytes  int   // that were copied while it did, the last time
 	broken      error // why no generation can be made any more
+	noRoom      int   // how many in a row could not be made for want of room
 	idle        bool  // since the cut before, the guest only waited
 	idleSince   time.Time
 	lastCalls   uint64
@@ -48,12 +51,25 @@ type cutter struct {
 	// The guest's goroutine only.
 	heap      []metrics.Sample
 	collected uint64 // bytes allocated until the last garbage collection
-	calls     uint64 // host calls that were carried out
+	calls     uint64 // calls of the host, and of a reactor, that were carried out
 }
 
 type cutRequest struct {
 	suspend bool
-	answer  chan<- cutAnswer // nil if nobody waits
+	answers []chan<- cutAnswer // of those who wait; each has room for one
+}
+
+// join adds the requests that wait too: one generation answers them all.
+func (r *cutRequest) join(requests <-chan cutRequest) {
+	for {
+		select {
+		case o := <-requests:
+			r.suspend = r.suspend || o.suspend
+			r.answers = append(r.answers, o.answers...)
+		default:
+			return
+		}
+	}
 }
 
 type cutAnswer struct {
@@ -73,7 +89,7 @@ type takenCut struct {
 	state processState
 	waits bool   // the guest waits in a host call
 	timed bool   // which ends by itself after some time
-	calls uint64 // host calls that were carried out before
+	calls uint64 // that were carried out before
 	err   error
 }
 
@@ -88,6 +104,8 @@ type generationData struct {
 func (c *cutter) init(live Live) {
 	c.live = live
 	c.changed = make(chan struct{}, 1)
+	c.idleCut = make(chan struct{}, 1)
+	c.awake = make(chan struct{}, 1)
 	c.requests = make(chan cutRequest)
 	c.full = make(chan struct{}, 1)
 	c.taken = make(chan *takenCut)
@@ -115,7 +133,7 @@ func (c *cutter) stop() error {
 func (p *Process) Snapshot(ctx context.Context) (memsnap.Info, error) {
 	answer := make(chan cutAnswer, 1)
 	select {
-	case p.cutter.requests <- cutRequest{answer: answer}:
+	case p.cutter.requests <- cutRequest{answers: []chan<- cutAnswer{answer}}:
 	case <-p.cutter.over:
 		return memsnap.Info{}, ErrEnded
 	case <-ctx.Done():
@@ -170,8 +188,15 @@ wait:
 		case <-ctx.Done():
 			req.suspend = true
 		case req = <-c.requests:
+			req.join(c.requests)
 		case <-timer.C:
 		case <-c.full:
+		case <-c.awake:
+			if c.idle { // the next cut may be far
+				c.idle = false
+				arm()
+			}
+			continue
 		case <-c.changed:
 			arm()
 			c.purge(p, (*memsnap.Store).PurgeExpired)
@@ -181,18 +206,16 @@ wait:
 		info, err := c.one(p, req)
 		ended = time.Now()
 		took = ended.Sub(began)
-		if req.answer != nil {
-			req.answer <- cutAnswer{info, err}
+		for _, a := range req.answers {
+			a <- cutAnswer{info, err}
 		}
 		switch {
 		case errors.Is(err, ErrEnded):
 			return
 		case err != nil && req.suspend:
 			c.err = err
-		case err != nil:
-			p.event(CommitFailedEvent{err})
-		case info.Number != 0:
-			p.event(CommittedEvent{info})
+		default:
+			c.tell(p, info, err)
 		}
 		if req.suspend {
 			return
@@ -214,12 +237,17 @@ func (c *cutter) one(p *Process, req cutRequest) (memsnap.Info, error) {
 	if err == nil {
 		err = s.err
 	}
+	c.still = len(s.runs)
+	s.ready(2*c.stillBytes + stagingReady)
 	var taken *takenCut
 	if err == nil || req.suspend { // who shall stop does so although it cannot be saved
 		var asked error
 		if taken, asked = c.ask(p, wantedCut{suspend: req.suspend}); err == nil {
 			err = asked
 		}
+	}
+	if err == nil && !req.suspend {
+		err = c.settle(p)
 	}
 	if err != nil {
 		c.undo(p)
@@ -232,7 +260,7 @@ func (c *cutter) one(p *Process, req cutRequest) (memsnap.Info, error) {
 	} else {
 		c.idle = false
 	}
-	if c.idle && !taken.timed && !req.suspend && req.answer == nil {
+	if c.idle && !taken.timed && !req.suspend && req.answers == nil {
 		return memsnap.Info{}, nil // the newest generation still is the process
 	}
 	info, err := c.finish(p, taken, req.suspend)
@@ -243,6 +271,19 @@ func (c *cutter) one(p *Process, req cutRequest) (memsnap.Info, error) {
 	c.lastCalls = taken.calls
 	c.purge(p, (*memsnap.Store).PurgeExpired)
 	return info, nil
+}
+
+// settle makes the pages clean that the hook has copied, while the guest runs on: those which
+// it has changed by now stay dirty.
+func (c *cutter) settle(p *Process) error {
+	c.stillBytes = 0
+	for _, r := range c.staging.runs[c.still:] {
+		c.stillBytes += len(r.data)
+		if err := p.mem.Settle(r.first, r.data); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // purge removes what need not be kept. That it fails costs space and nothing else, so that
@@ -285,6 +326,10 @@ func (c *cutter) ask(p *Process, wanted wantedCut) (*takenCut, error) {
 	c.mu.Unlock()
 	p.inst.Request()
 	p.wasi.Interrupt()
+	select {
+	case c.idleCut <- struct{}{}:
+	default: // it has not looked at the last one, and will
+	}
 	force := time.NewTimer(forceAfter)
 	defer force.Stop()
 	for {
@@ -332,7 +377,6 @@ func (c *cutter) journalFull() {
 
 // take takes everything that must be of one instant.
 func (p *Process) take(capture *engine.Capture) *takenCut {
-	began := time.Now()
 	c := &p.cutter
 	t := &takenCut{state: p.state, calls: c.calls}
 	if p.journal != nil {
@@ -343,7 +387,8 @@ func (p *Process) take(capture *engine.Capture) *takenCut {
 	if pending, ok := p.wasi.Pending(); ok {
 		t.waits, t.timed = true, pending.Deadline >= 0
 	}
-	if t.err = p.mem.Collect(c.staging.add); t.err != nil {
+	t.waits = t.waits || p.state.Phase == phaseIdle
+	if t.err = p.mem.Peek(c.staging.add); t.err != nil {
 		return t
 	}
 	if t.image, t.err = capture.Raw(); t.err != nil {
@@ -354,7 +399,7 @@ func (p *Process) take(capture *engine.Capture) *takenCut {
 	}
 	t.data.pages = uint64(len(p.mem.Bytes())) / memsnap.PageSize
 	c.collectGarbage()
-	t.data.pause = time.Since(began)
+	t.data.pause = time.Since(capture.Since)
 	return t
 }
 
@@ -402,7 +447,7 @@ func (p *Process) commitLast(ctx context.Context, d generationData) (memsnap.Inf
 	told := false
 	for until := time.Now().Add(wait); ; {
 		info, err := p.commit(ctx, d)
-		if !noSpace(err) || !time.Now().Before(until) {
+		if _, full := lowSpace(err); !full || !time.Now().Before(until) {
 			return info, err
 		}
 		if !told {
@@ -418,11 +463,6 @@ func (p *Process) commitLast(ctx context.Context, d generationData) (memsnap.Inf
 			return info, err
 		}
 	}
-}
-
-// noSpace tells that something could not be stored for want of room, which may come back.
-func noSpace(err error) bool {
-	return errors.Is(err, memsnap.ErrLowSpace) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
 
 // commit makes a generation of the staged pages and the sections.

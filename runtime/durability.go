@@ -77,6 +77,7 @@ func (p *Process) openJournal() (err error) {
 			p.warn(lost)
 		},
 		Lost: func(err error) {
+			p.uncovered = true
 			p.event(WarningEvent{fmt.Sprintf("the journal cannot go on before the next snapshot; a crash until then loses what follows: %v", err)})
 		},
 	})
@@ -293,6 +294,44 @@ func DropJournal(dir string) error {
 		return nil
 	}
 	return err
+}
+
+// pastCall returns the call with which the past goes on; nil when it has been played, and the
+// guest is live.
+func (p *Process) pastCall() (*call, error) {
+	if !p.replaying() {
+		return nil, nil
+	}
+	name, args, ok, err := p.journal.NextCall()
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, p.journal.GoLive()
+	}
+	f, err := findCallable(p.module, name)
+	if err != nil || len(f.params) != len(args) {
+		return nil, fmt.Errorf("%w: there is no %q to call with %d arguments", journal.ErrDamaged, name, len(args))
+	}
+	return &call{callable: f, args: args, answer: make(chan callAnswer, 1)}, nil
+}
+
+// recordCall records a call that begins.
+func (p *Process) recordCall(k *call) {
+	if p.journal != nil && !p.journal.Called(k.name, k.args) {
+		p.uncovered = true
+	}
+}
+
+// recordReturn records that a call has returned or trapped. known tells that it is of the past and
+// that it had returned by then, covered that the journal keeps what it did.
+func (p *Process) recordReturn(words []uint64, trapped bool) (known, covered bool, err error) {
+	if p.journal == nil {
+		return false, false, nil
+	}
+	known, saved, err := p.journal.Returned(words, trapped)
+	// Where a stack overflows depends on more than the past: a generation has to have it.
+	return known, saved && !p.uncovered && !trapped, err
 }
 
 // replaying tells whether the guest runs against its past.

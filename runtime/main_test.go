@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -46,6 +48,9 @@ type workerSpec struct {
 	RotateAt int
 	// SnapshotOnUSR1 makes the worker take a generation when it gets that signal.
 	SnapshotOnUSR1 bool
+	// Calls makes the worker call what its standard input says, a call a line, and print each
+	// answer like an event, of the kind Answer and with its number.
+	Calls bool
 }
 
 // The events of a worker go to its standard output, among what the guest prints, so that
@@ -133,6 +138,9 @@ func worker(text string) int {
 			}
 		}()
 	}
+	if spec.Calls {
+		go answerCalls(p)
+	}
 	r, err := p.Run(ctx)
 	if err == nil {
 		err = p.Close()
@@ -147,6 +155,16 @@ func worker(text string) int {
 		return statusSuspended
 	}
 	return int(r.ExitCode)
+}
+
+// answerCalls makes calls for as long as the worker lives.
+func answerCalls(p *Process) {
+	lines := bufio.NewScanner(os.Stdin)
+	for n := 0; lines.Scan(); n++ {
+		words := strings.Fields(lines.Text())
+		vs, err := p.Call(context.Background(), words[0], words[1:])
+		fmt.Fprintf(os.Stdout, eventBegin+"Answer %d %s"+eventEnd, n, answerText(vs, err))
+	}
 }
 
 // generationOf returns the number of the generation that an event is about, or 0.

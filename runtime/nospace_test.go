@@ -93,11 +93,11 @@ func fullTest(t *testing.T, change func(*workerSpec), fill, free func()) {
 		fill()
 		work()
 		c.expect("read 1 1", fmt.Sprintf("read: %d", 3+2*round))
-		again("CommitFailedEvent", 1)
+		again("LowSpaceEvent", 1)
 		good := len(c.events("CommittedEvent"))
 		work()
 		c.expect("read 1 1", fmt.Sprintf("read: %d", 4+2*round))
-		again("CommitFailedEvent", 3) // at least one of these cuts came after that
+		again("LowSpaceEvent", 3) // at least one of these cuts came after that
 		if now := len(c.events("CommittedEvent")); now != good {
 			t.Errorf("%d generations on a full disk", now-good)
 		}
@@ -105,6 +105,7 @@ func fullTest(t *testing.T, change func(*workerSpec), fill, free func()) {
 		if !c.await(time.Minute, good+1, "CommittedEvent") {
 			t.Fatalf("no generation though there is space\n%s", c.describe())
 		}
+		c.has("RoomAgainEvent")
 		verify(t, c.spec.Options.Dir)
 		if round == 2 {
 			break

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"perdure/memsnap"
+	"perdure/runtime/internal/wasi"
 )
 
 // Options say what to run and how. Dir and CacheDir are required, and Program or Source
@@ -21,7 +22,8 @@ type Options struct {
 	// share it. Empty means none.
 	CacheDir string
 
-	// Program is the path of the module; Source, if not nil, its bytes.
+	// Program is the path of the module; Source, if not nil, its bytes. Without either the
+	// process goes on with the copy that it keeps.
 	Program string
 	Source  []byte
 
@@ -34,6 +36,13 @@ type Options struct {
 	Args, Env []string
 	Preopens  []Preopen
 	Listeners []Listener
+	// AllowConnect and AllowBind are the addresses that the guest may connect to and send
+	// to, and bind sockets of its own to.
+	AllowConnect, AllowBind []SocketRule
+	// Sockets, if not nil, keeps the sockets while no worker runs the process, so that its
+	// connections go on in the next run. It is asked once the lock is held. The Process
+	// closes what it gets.
+	Sockets func() (SocketKeeper, error) `json:"-"`
 
 	// Output takes what the guest writes to its standard output and error; nil means those of
 	// this process. Stdin is the guest's standard input; nil means that of this process. It
@@ -43,6 +52,11 @@ type Options struct {
 	// OpenFiles is how many descriptors the guest may have; 0 means 4096.
 	OpenFiles int
 
+	// CommandOnly refuses a reactor, for a caller who calls nothing.
+	CommandOnly bool
+	// DurableCalls makes Call return only when a generation has what the call did.
+	DurableCalls bool
+
 	// Every is the time between the starts of two cuts; 0 means only on request and at
 	// the end. It stretches so that snapshots take at most MaxShare of the time.
 	Every time.Duration
@@ -50,6 +64,8 @@ type Options struct {
 	MaxShare float64
 	// Keep says which generations are kept; the zero value keeps all.
 	Keep memsnap.Policy
+	// Key authenticates the generations, as memsnap.Options.Key does; nil means none.
+	Key []byte `json:"-"`
 	// Durability is what survives a crash beyond the newest generation; empty means
 	// DurabilityNone. JournalMax is after how many recorded bytes a cut is taken at once; 0
 	// means 64 MiB, and the most is 512 MiB. OnDivergence is what becomes of a process that
@@ -85,8 +101,20 @@ type Output interface {
 	Write(stream int, p []byte) (n int, wait time.Duration, err error)
 }
 
-// Listener is a listening socket that the guest is given: network tcp, tcp4, tcp6 or
-// unix, and an address as in package net.
+// SocketKeeper holds the sockets of a process while no worker runs it. KeptSocket,
+// KeptListener and SocketPosition are what its methods deal in.
+type (
+	SocketKeeper   = wasi.SocketKeeper
+	KeptSocket     = wasi.KeptSocket
+	KeptListener   = wasi.KeptListener
+	SocketPosition = wasi.SocketPosition
+)
+
+// SocketRule allows addresses.
+type SocketRule = wasi.SocketRule
+
+// Listener is a listening socket that the guest is given: network tcp, tcp4, tcp6, udp,
+// udp4, udp6 or unix, and an address as in package net.
 type Listener struct {
 	Network, Address string
 }

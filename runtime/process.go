@@ -32,8 +32,8 @@ const (
 // oldProgram names the copy of a program that the process ran before.
 func oldProgram(sum string) string { return "program-" + sum + ".wasm" }
 
-// Process is one persistent process. One goroutine calls Open, Run and Close; Snapshot Status and
-// Reconfigure may be called from others.
+// Process is one persistent process. One goroutine calls Open, Run and Close; Snapshot Call, Status
+// and Reconfigure may be called from others.
 type Process struct {
 	opt     Options
 	opened  time.Time
@@ -50,6 +50,7 @@ type Process struct {
 	kernel  wasi.Kernel // what the guest has of it
 	behind  wasi.Kernel // what the host calls: kernel, or the journal before it
 	stdio   *[3]wasi.Handle
+	keeper  SocketKeeper     // nil if there is none
 	journal *journal.Journal // nil if there is none
 	wasi    *wasi.Host
 	inst    *engine.Instance
@@ -65,7 +66,15 @@ type Process struct {
 
 	cutter cutter
 	status status
-	events sync.Mutex // held while opt.Events is called
+
+	reactor bool          // fixed by Open
+	calls   chan *call    // to Run
+	over    chan struct{} // closed when Run has returned
+	runErr  error         // of Run, once over is closed
+	// uncovered tells that the journal has missed something in this life. It is of the guest's
+	// goroutine.
+	uncovered bool
+	events    sync.Mutex // held while opt.Events is called
 }
 
 // Result is how a run ended.
@@ -88,6 +97,7 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 	}
 	p = &Process{opt: o, opened: time.Now()}
 	p.cutter.init(live)
+	p.calls, p.over = make(chan *call), make(chan struct{})
 	opened := p // a return of nil sets p
 	defer func() {
 		if err != nil {
@@ -104,9 +114,10 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 		}
 		return nil, err
 	}
-	if _, err := entry(p.module); err != nil {
+	if err := checkEntry(p.module, o.CommandOnly); err != nil {
 		return nil, &RefusedError{Program: p.opt.programName(), Err: err}
 	}
+	p.reactor = kindOf(p.module) == KindReactor
 	if p.module.NumMemories() > 0 {
 		if need := p.module.MemoryAt(0).Min * wasmPageSize; need > p.memoryLimit() {
 			return nil, &RefusedError{Program: p.opt.programName(),
@@ -121,12 +132,13 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 	if err := p.occupy(); err != nil {
 		return nil, err
 	}
-	if p.store, err = memsnap.Open(filepath.Join(o.Dir, generationsDir), memsnap.Options{FS: o.hooks.fs, Policy: o.Keep}); err != nil {
+	if p.store, err = memsnap.Open(filepath.Join(o.Dir, generationsDir), memsnap.Options{FS: o.hooks.fs, Policy: o.Keep, Key: o.Key}); err != nil {
 		return nil, err
 	}
 	if p.system, err = wasi.OS(); err != nil {
 		return nil, err
 	}
+	p.useKeeper()
 	p.outside()
 	if err := p.restoreNewest(ctx); err != nil {
 		return nil, err
@@ -185,12 +197,18 @@ func (p *Process) event(e Event) {
 func (p *Process) findProgram() ([]byte, error) {
 	kept := filepath.Join(p.opt.Dir, programFile)
 	src, err := p.opt.Source, error(nil)
-	if src == nil {
+	switch {
+	case src != nil:
+	case p.opt.Program == "":
+		err = fmt.Errorf("%w: process %q keeps no copy of one", ErrNoProgram, p.opt.Name)
+	default:
 		src, err = readProgram(p.opt.Program)
 	}
 	if errors.Is(err, ErrNoProgram) {
 		if b, kerr := os.ReadFile(kept); kerr == nil {
-			p.event(WarningEvent{fmt.Sprintf("%s is gone, going on with the copy that the process keeps", p.opt.Program)})
+			if p.opt.Program != "" {
+				p.event(WarningEvent{fmt.Sprintf("%s is gone, going on with the copy that the process keeps", p.opt.Program)})
+			}
 			src, err = b, nil
 			p.copied = true
 		}
@@ -205,6 +223,9 @@ func (p *Process) findProgram() ([]byte, error) {
 // badCopy is the error of a process whose program is gone and whose copy is not what it
 // was.
 func (p *Process) badCopy(why error) error {
+	if p.opt.Program == "" {
+		return fmt.Errorf("%w: the copy that the process keeps is damaged: %v", ErrNoProgram, why)
+	}
 	return fmt.Errorf("%w: %s, and the copy that the process keeps is damaged: %v", ErrNoProgram, p.opt.Program, why)
 }
 
@@ -288,6 +309,9 @@ func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 	if saved.state.Program != p.sum {
 		return &OtherProgramError{Name: p.opt.Name, Have: saved.state.Program, Want: p.sum}
 	}
+	if err := saved.fits(p.module); err != nil {
+		return err
+	}
 	if err := p.instantiate(ctx); err != nil {
 		return err
 	}
@@ -312,11 +336,13 @@ func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 	if err := p.inst.Restore(saved.image); err != nil {
 		return fmt.Errorf("%w: generation %d: %w", ErrBadState, g.Info().Number, err)
 	}
-	if _, _, err := p.program.Meta().CheckStack(saved.image.Root, saved.image.Frames); err != nil {
-		return fmt.Errorf("%w: generation %d: %w", ErrBadState, g.Info().Number, err)
-	}
-	if err := p.inst.Prepare(saved.image); err != nil {
-		return fmt.Errorf("generation %d: %w", g.Info().Number, err) // of compiling: no damage
+	if saved.state.Phase != phaseIdle { // which has no stack
+		if _, _, err := p.program.Meta().CheckStack(saved.image.Root, saved.image.Frames); err != nil {
+			return fmt.Errorf("%w: generation %d: %w", ErrBadState, g.Info().Number, err)
+		}
+		if err := p.inst.Prepare(saved.image); err != nil {
+			return fmt.Errorf("generation %d: %w", g.Info().Number, err) // of compiling: no damage
+		}
 	}
 	p.sealCache()
 	err = p.restoreHost(saved.wasi, saved.state.Journal)
@@ -341,7 +367,10 @@ func (p *Process) fresh(ctx context.Context) error {
 	if err := p.beginLife(p.endedAt); err != nil {
 		return err
 	}
-	p.state = processState{Version: processVersion, Program: p.sum, Phase: phaseMain}
+	p.state = processState{Version: 1, Program: p.sum, Phase: phaseMain}
+	if p.reactor {
+		p.state.Version, p.state.Phase = reactorVersion, phaseInit
+	}
 	if p.module.Start != nil {
 		p.state.Phase = phaseStart
 	}
@@ -359,7 +388,7 @@ func (p *Process) instantiate(ctx context.Context) error {
 		p.event(WarningEvent{fmt.Sprintf("this kernel does not track written pages, so that snapshots read all memory: %v", err)})
 	}
 	p.inst, err = p.program.Instantiate(ctx, engine.InstanceConfig{
-		Host: (*wasiCalls)(p), Funcs: wasiFuncs(), Memory: p.mem, Cut: p.cut, Poll: p.opt.hooks.poll,
+		Host: (*wasiCalls)(p), Funcs: wasiFuncs(p.module), Memory: p.mem, Cut: p.cut, Poll: p.opt.hooks.poll,
 	})
 	return err
 }
@@ -387,72 +416,17 @@ func (p *Process) growTo(size uint64) error {
 	return nil
 }
 
-// outside makes what the guest has of the system, and its standard streams.
-func (p *Process) outside() {
-	p.kernel = p.system
-	p.stdio = &[3]wasi.Handle{0, 1, 2}
-	if p.opt.hooks.stdio != nil {
-		*p.stdio = *p.opt.hooks.stdio
-	}
-	if p.opt.Stdin != nil {
-		p.stdio[0] = wasi.Handle(p.opt.Stdin.Fd())
-	}
-	if p.opt.Output != nil {
-		p.kernel, p.stdio[1], p.stdio[2] = wasi.WithOutput(p.kernel, p.opt.Output)
-	}
-	p.kernel = watchedKernel{p.kernel, &p.status.waiting}
-	if p.opt.hooks.kernel != nil {
-		p.kernel = p.opt.hooks.kernel(p.kernel)
-	}
-}
-
-func (p *Process) wasiConfig() wasi.Config {
-	c := wasi.Config{Args: p.opt.Args, Env: p.opt.Env, Stdio: p.stdio, Limits: wasi.Limits{Descriptors: p.opt.OpenFiles}}
-	for _, d := range p.opt.Preopens {
-		c.Preopens = append(c.Preopens, wasi.Preopen{Host: d.Host, Guest: d.Guest, ReadOnly: d.ReadOnly})
-	}
-	for _, l := range p.opt.Listeners {
-		c.Listeners = append(c.Listeners, wasi.Listener{Network: l.Network, Address: l.Address})
-	}
-	return c
-}
-
-// wasiCalls joins the engine with the WASI host.
-type wasiCalls Process
-
-func (w *wasiCalls) Call(i int, stack []uint64) error {
-	r, err := w.call(i, stack)
-	return w.result(r, stack, err)
-}
-
-func (w *wasiCalls) Resume(stack []uint64) error {
-	r, err := w.call(resumeCall, nil)
-	return w.result(r, stack, err)
-}
-
-func (w *wasiCalls) result(r uint32, stack []uint64, err error) error {
-	switch {
-	case err == nil:
-		if w.cutter.calls++; w.cutter.calls%collectEvery == 0 {
-			w.cutter.collectGarbage()
-		}
-		if len(stack) > 0 {
-			stack[0] = uint64(r)
-		}
-		return nil
-	case errors.Is(err, wasi.ErrInterrupted):
-		return engine.ErrInterrupted
-	}
-	return err
-}
-
 // Restored tells whether Run will go on from a generation, and which.
 func (p *Process) Restored() (generation uint64, ok bool) { return p.base, p.saved != nil }
 
 // Run runs the guest until it ends or is suspended. When ctx is done the process is
 // suspended. The error is a *TrapError when the guest did what it must not. Run may be
-// called once.
-func (p *Process) Run(ctx context.Context) (Result, error) {
+// called once. A reactor does not end by itself: Run serves Call until ctx is done.
+func (p *Process) Run(ctx context.Context) (r Result, err error) {
+	defer func() {
+		p.runErr = err
+		close(p.over)
+	}()
 	// A guest owns a processor while it runs; the goroutine that asks it for cuts needs
 	// another. All of this stops the world, so it comes before the guest. Setting the number
 	// of processors, even to what it is, keeps the runtime from following that of a container;
@@ -468,7 +442,7 @@ func (p *Process) Run(ctx context.Context) (Result, error) {
 		p.event(p.before)
 	}
 	p.cutter.start(ctx, p)
-	err := p.runGuest()
+	err = p.runGuest()
 	cutErr := p.cutter.stop()
 
 	if p.journal != nil && !errors.Is(err, engine.ErrUnwound) {
@@ -484,10 +458,11 @@ func (p *Process) Run(ctx context.Context) (Result, error) {
 	case errors.As(err, &live):
 		return Result{Generation: p.base}, live
 	case errors.Is(err, engine.ErrUnwound):
+		p.park(cutErr)
 		return Result{Suspended: true, Generation: p.base}, cutErr
 	case errors.As(err, &exit):
 		p.state.ExitCode = exit.Code
-	case errors.Is(err, engine.ErrRewind):
+	case errors.Is(err, engine.ErrRewind), err != nil && p.reactor && !isTrap(err):
 		return Result{Generation: p.base}, err
 	case err != nil:
 		// To repeat all that led here would lead here again.
@@ -500,6 +475,9 @@ func (p *Process) Run(ctx context.Context) (Result, error) {
 
 // runGuest takes the guest through the rest of its life.
 func (p *Process) runGuest() error {
+	if p.reactor {
+		return p.runReactor()
+	}
 	resume := p.saved != nil
 	run := func(f uint32) error {
 		if resume {
@@ -551,6 +529,9 @@ func (p *Process) commitEnd(ctx context.Context) error {
 func (p *Process) closeGuest() error {
 	var errs []error
 	if p.wasi != nil {
+		if p.state.Phase != phaseEnded {
+			p.system.Leave()
+		}
 		_ = p.quietly(func() error { p.wasi.Close(); return nil })
 		p.wasi = nil
 	}
@@ -580,6 +561,9 @@ func (p *Process) Close() error {
 	if p.system != nil {
 		errs = append(errs, p.system.Release())
 	}
+	if p.keeper != nil {
+		errs = append(errs, p.keeper.Close())
+	}
 	if p.engine != nil {
 		errs = append(errs, p.engine.Close(ctx))
 	}
@@ -590,6 +574,6 @@ func (p *Process) Close() error {
 		errs = append(errs, p.lock.Close())
 	}
 	// The cutter stays, for requests that come late.
-	p.saved, p.system, p.engine, p.cache, p.lock = nil, nil, nil, nil, nil
+	p.saved, p.system, p.keeper, p.engine, p.cache, p.lock = nil, nil, nil, nil, nil, nil
 	return errors.Join(errs...)
 }

@@ -4,7 +4,6 @@ import (
 	"sync/atomic"
 
 	"perdure/runtime/internal/linmem"
-	"perdure/runtime/internal/wasi"
 )
 
 // Status is what a process is doing.
@@ -35,22 +34,10 @@ type status struct {
 func (p *Process) Status() Status {
 	s := Status{
 		Generation: p.status.generation.Load(), Waiting: p.status.waiting.Load(),
-		Program: p.sum, Restarts: p.restarts,
+		Program: p.sum, Reactor: p.reactor, Restarts: p.restarts,
 	}
 	if m := p.status.memory.Load(); m != nil {
 		s.MemoryBytes = m.Size()
 	}
 	return s
-}
-
-// watchedKernel notes while the guest waits.
-type watchedKernel struct {
-	wasi.Kernel
-	waiting *atomic.Bool
-}
-
-func (k watchedKernel) Poll(fds []wasi.PollFD, deadline int64) (int, wasi.Errno) {
-	k.waiting.Store(true)
-	defer k.waiting.Store(false)
-	return k.Kernel.Poll(fds, deadline)
 }

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -10,11 +11,12 @@ import (
 	"net"
 	"net/http"
 	"os"
-
-	"golang.org/x/sys/unix"
+	"syscall"
+	"time"
 
 	"perdure/config"
 	"perdure/memsnap"
+	"perdure/runtime"
 )
 
 // maxAnswer bounds an answer of a worker, in bytes.
@@ -49,17 +51,16 @@ func Dial(dir string) (*Client, error) {
 }
 
 func (c *Client) dial(ctx context.Context) (net.Conn, error) {
-	fd, err := unix.Open(c.dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ENOENT) {
+	dir, err := os.Open(c.dir)
+	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%w: there is no %s", ErrNoWorker, c.dir)
 	}
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: c.dir, Err: err}
+		return nil, err
 	}
-	dir := os.NewFile(uintptr(fd), c.dir)
 	defer dir.Close() // it was looked at only
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", socketAddr(dir).Name)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
+	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED) {
 		return nil, fmt.Errorf("%w in %s", ErrNoWorker, c.dir)
 	}
 	return conn, err
@@ -86,6 +87,17 @@ func (c *Client) Settings(ctx context.Context, s config.ReloadableProcess) error
 	return c.ask(ctx, http.MethodPost, "settings", s, nil)
 }
 
+// Call calls an export of a reactor with arguments as runtime.Value has them, and returns its results. A trap is an
+// *Error with CodeTrap and a stack.
+func (c *Client) Call(ctx context.Context, export string, args []string) ([]runtime.Value, error) {
+	var answer called
+	if args == nil {
+		args = []string{}
+	}
+	err := c.ask(ctx, http.MethodPost, "call", call{Export: export, Args: args}, &answer)
+	return answer.Results, err
+}
+
 // Events calls f with each event from now on, until the worker ends, which is no error, or ctx is done, or f returns an
 // error.
 func (c *Client) Events(ctx context.Context, f func(Event) error) error {
@@ -107,6 +119,59 @@ func (c *Client) Events(ctx context.Context, f func(Event) error) error {
 			return err
 		}
 	}
+}
+
+// Console attaches to the guest's standard streams: what is read is its output from now on, what is written its input.
+// To close the writing side ends nothing but the client's own input. The connection ends with the guest.
+func (c *Client) Console(ctx context.Context) (*Console, error) {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	in, err := upgrade(ctx, conn)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return &Console{UnixConn: conn.(*net.UnixConn), in: in}, nil
+}
+
+// Console is a connection to the standard streams of a guest.
+type Console struct {
+	*net.UnixConn
+	in *bufio.Reader
+}
+
+// Read reads what the guest writes.
+func (c *Console) Read(p []byte) (int, error) { return c.in.Read(p) }
+
+// WriteTo implements io.WriterTo; that of the connection would leave out what has been read already.
+func (c *Console) WriteTo(w io.Writer) (int64, error) { return c.in.WriteTo(w) }
+
+// upgrade asks for a console on a connection.
+func upgrade(ctx context.Context, conn net.Conn) (*bufio.Reader, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://worker/v1/console", nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Connection", "Upgrade")
+	req.Header.Set("Upgrade", upgradeConsole)
+	if err := req.Write(conn); err != nil {
+		return nil, fmt.Errorf("ask the worker for a console: %w", err)
+	}
+	in := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(in, req)
+	if err != nil {
+		return nil, fmt.Errorf("ask the worker for a console: %w", err)
+	}
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		defer resp.Body.Close() // it was read only
+		return nil, readError(resp)
+	}
+	return in, nil
 }
 
 // ask makes a request with a body of JSON and reads an answer of it.

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+
+	"perdure/runtime"
 )
 
 // ErrNoWorker says that no worker runs the process in a directory.
@@ -19,6 +21,7 @@ const (
 	CodeStarting   Code = "starting"    // the guest does not run yet
 	CodeEnded      Code = "ended"       // the guest has ended, or is being suspended
 	CodeNotSaved   Code = "not-saved"   // a generation could not be made
+	CodeSuspended  Code = "suspended"   // the call had begun, and goes on with the process
 	CodeNotReactor Code = "not-reactor" // the program is not one to be called
 	CodeNoExport   Code = "no-export"   // the program exports no such function
 	CodeArguments  Code = "arguments"   // the arguments do not fit the function
@@ -38,7 +41,7 @@ func (c Code) status() int {
 		return http.StatusNotFound
 	case CodeStarting, CodeBusy:
 		return http.StatusServiceUnavailable
-	case CodeEnded, CodeNotReactor:
+	case CodeEnded, CodeSuspended, CodeNotReactor:
 		return http.StatusConflict
 	case CodeTrap:
 		return http.StatusUnprocessableEntity
@@ -51,6 +54,8 @@ type Error struct {
 	Text  string   `json:"error"`
 	Code  Code     `json:"code"`
 	Stack []string `json:"stack,omitempty"` // of a trap, innermost first
+	// Results are those of a call that was carried out and could not be saved.
+	Results []runtime.Value `json:"results,omitempty"`
 }
 
 func (e *Error) Error() string { return e.Text }

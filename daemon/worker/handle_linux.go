@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -55,6 +56,7 @@ func start(exe string, args, env []string, s Spec) (h *Handle, err error) {
 		defer close(h.done)
 		h.wait()
 		h.state, _ = p.Wait() // it has ended, so there is nothing to wait for; and nothing to say if another has reaped it
+		removeCgroup(filepath.Base(s.Dir))
 	}()
 	return h, nil
 }
@@ -74,7 +76,7 @@ func Find(dir string) (*Handle, error) {
 		return nil, fmt.Errorf("%w: %w", ErrNoWorker, err)
 	}
 	pidfd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
-	if errors.Is(err, unix.ESRCH) {
+	if errors.Is(err, unix.ESRCH) || pid <= 0 {
 		return nil, fmt.Errorf("%w: worker %d is gone", ErrNoWorker, pid)
 	}
 	if err != nil {
@@ -91,6 +93,7 @@ func Find(dir string) (*Handle, error) {
 	go func() {
 		defer close(h.done)
 		h.wait()
+		removeCgroup(filepath.Base(dir))
 	}()
 	return h, nil
 }
@@ -148,6 +151,11 @@ func (h *Handle) Signal(sig syscall.Signal) error {
 		return nil
 	}
 	return serr
+}
+
+// socketAddr returns the address of the socket in an open directory, however long its path is.
+func socketAddr(dir *os.File) *net.UnixAddr {
+	return &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), SocketFile)}
 }
 
 // memoryFile returns a file without a name, from which b can be read.

@@ -2,8 +2,10 @@ package worker
 
 import (
 	"context"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,20 +17,29 @@ import (
 // patience is how long a test waits for anything.
 const patience = 60 * time.Second
 
-// TestMain lets the test binary be a worker when start calls it so.
+// asWorker is the variable that makes the test binary a worker, and asDaemon one that starts a worker and exits.
+const (
+	asWorker = "PERDURE_TEST_WORKER"
+	asDaemon = "PERDURE_TEST_DAEMON"
+)
+
+// TestMain lets the test binary be something else when a test calls it so.
 func TestMain(m *testing.M) {
-	if os.Getenv(asWorker) != "" {
+	switch {
+	case os.Getenv(asDaemon) != "":
+		os.Exit(beDaemon())
+	case os.Getenv(asWorker) != "":
 		os.Exit(beWorker())
 	}
 	os.Exit(m.Run())
 }
 
-// asWorker is the variable that makes the test binary a worker.
-const asWorker = "PERDURE_TEST_WORKER"
-
-// beWorker is perdure worker.
+// beWorker is perdure worker, which tries what it should not be able to do if it finds questions.
 func beWorker() int {
 	w, err := Enter(os.Stdin)
+	if err == nil {
+		err = answer(&w.spec)
+	}
 	if err == nil {
 		_, err = w.Run(context.Background())
 	}
@@ -41,6 +52,29 @@ func beWorker() int {
 	}
 	os.Stderr.WriteString(err.Error() + "\n")
 	return 125
+}
+
+// beDaemon starts the worker that its standard input describes, and is gone.
+func beDaemon() int {
+	o, err := readOrder(os.Stdin)
+	if err == nil {
+		os.Unsetenv(asDaemon)
+		_, err = startSelf(o.Spec)
+	}
+	if err != nil {
+		os.Stderr.WriteString(err.Error() + "\n")
+		return 1
+	}
+	return 0
+}
+
+// startSelf starts the test binary as a worker.
+func startSelf(s Spec) (*Handle, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return start(exe, []string{"perdure", "worker"}, append(os.Environ(), asWorker+"=1"), s)
 }
 
 // guest returns the path of a guest of testdata.
@@ -83,21 +117,22 @@ func newSpec(t testing.TB, guestName string, args ...string) Spec {
 // begin starts a worker, which is ended with the test.
 func begin(t testing.TB, s Spec) *Handle {
 	t.Helper()
-	exe, err := os.Executable()
+	h, err := startSelf(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := start(exe, []string{"perdure", "worker"}, append(os.Environ(), asWorker+"=1"), s)
-	if err != nil {
-		t.Fatal(err)
-	}
+	endWith(t, h)
+	return h
+}
+
+// endWith ends a worker with the test.
+func endWith(t testing.TB, h *Handle) {
 	t.Cleanup(func() {
 		if err := h.Signal(9); err != nil {
 			t.Error(err)
 		}
 		await(t, "the end of the worker", func() bool { return isClosed(h.Done()) })
 	})
-	return h
 }
 
 // beginRunning starts a worker and waits until its guest runs.
@@ -155,3 +190,24 @@ func logged(t testing.TB, s Spec) string {
 }
 
 func lines(s string) []string { return strings.Split(strings.TrimSuffix(s, "\n"), "\n") }
+
+// generation returns the number of the newest generation.
+func generation(t testing.TB, c *Client) uint64 {
+	t.Helper()
+	st, err := c.Status(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st.Generation
+}
+
+// seed returns a random source that PERDURE_SEED repeats, and prints its seed.
+func seed(t testing.TB) *rand.Rand {
+	t.Helper()
+	s := rand.Uint64()
+	if v, err := strconv.ParseUint(os.Getenv("PERDURE_SEED"), 10, 64); err == nil {
+		s = v
+	}
+	t.Logf("PERDURE_SEED=%d", s)
+	return rand.New(rand.NewPCG(s, 0))
+}

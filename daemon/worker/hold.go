@@ -35,11 +35,8 @@ func takeHold(dir, name string) (h *hold, err error) {
 	if h.lock, err = os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return nil, err
 	}
-	if err := flock(h.lock); errors.Is(err, unix.EWOULDBLOCK) {
-		pid, _, _ := readLock(h.lock) // a missing number is as good as an unreadable one
-		return nil, &runtime.LockedError{Name: name, PID: pid}
-	} else if err != nil {
-		return nil, fmt.Errorf("lock %s: %w", h.lock.Name(), err)
+	if err := flock(h.lock); err != nil {
+		return nil, lockError(err, h.lock, name)
 	}
 	if h.dir, err = os.Open(dir); err != nil {
 		return nil, err
@@ -73,6 +70,15 @@ func flock(f *os.File) error {
 	}
 }
 
+// lockError is the error of flock.
+func lockError(err error, f *os.File, name string) error {
+	if !errors.Is(err, unix.EWOULDBLOCK) {
+		return fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	pid, _, _ := readLock(f) // a missing number is as good as an unreadable one
+	return &runtime.LockedError{Name: name, PID: pid}
+}
+
 // bind replaces the socket of the worker before.
 func (h *hold) bind() error {
 	if err := unix.Unlinkat(int(h.dir.Fd()), SocketFile, 0); err != nil && err != unix.ENOENT {
@@ -85,11 +91,6 @@ func (h *hold) bind() error {
 	l.SetUnlinkOnClose(false) // by release, while the lock is held
 	h.socket = l
 	return unix.Fchmodat(int(h.dir.Fd()), SocketFile, 0o600, 0)
-}
-
-// socketAddr returns the address of the socket in an open directory, however long its path is.
-func socketAddr(dir *os.File) *net.UnixAddr {
-	return &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), SocketFile)}
 }
 
 // release gives everything back; the lock last.

@@ -14,8 +14,8 @@ import (
 	"syscall"
 	"time"
 
-	"perdure/config"
 	"perdure/internal/durable"
+	"perdure/memsnap"
 	"perdure/runtime"
 )
 
@@ -38,10 +38,13 @@ func (w *Worker) Run(ctx context.Context) (Outcome, error) {
 		return Outcome{}, err
 	}
 	defer h.release()
-	srv, err := newServer(w, h, cancel)
-	if err != nil {
+	if w.consoles, err = newConsoles(w.spec.Settings.Console.Stdin); err != nil {
 		return Outcome{}, err
 	}
+	defer w.consoles.close()
+	w.output = newOutput(&w.spec, w.consoles, w.state.warn)
+	defer w.output.close()
+	srv := newServer(w, h, cancel)
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
@@ -70,28 +73,44 @@ func (w *Worker) Run(ctx context.Context) (Outcome, error) {
 
 // life opens the process, runs it, and closes it.
 func (w *Worker) life(ctx context.Context, srv *server) Outcome {
+	if w.failed != nil {
+		out := *w.failed
+		out.Program = w.spec.SHA256
+		return out
+	}
 	src, sum, err := w.source()
 	if err != nil {
 		return failed(err)
 	}
 	w.state.set(func(s *Status) { s.Program = sum })
 	o := runtimeOptions(&w.spec)
-	o.Source, o.Events = src, w.state.event
+	o.Source, o.Key, o.Events, o.Output, o.Stdin = src, w.key, w.state.event, w.output, w.consoles.guest
+	if src == nil {
+		o.Program = "" // the copy
+		if w.spec.SHA256 != "" {
+			w.state.warn("%s is gone, going on with the copy that the process keeps", w.spec.Program)
+		}
+	}
 	p, err := openProcess(ctx, o)
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		return Outcome{Kind: OutcomeSuspended, Generation: newest(w.spec.Dir), Program: sum} // it was stopped before it began
+		return Outcome{Kind: OutcomeSuspended, Generation: newest(w.spec.Dir, w.key), Program: sum} // it was stopped before it began
 	}
 	if err != nil {
 		out := failed(err)
 		out.Program = sum
 		return out
 	}
-	srv.running(p)
+	if err := w.opened(p); err != nil {
+		w.state.warn("settings: %v", err)
+	}
+	from, _ := p.Restored()
 	w.state.set(func(s *Status) {
+		s.RestoredFrom, s.Generation, s.Progress = from, from, ""
 		if s.Phase == PhaseStarting {
 			s.Phase = PhaseRunning
 		}
 	})
+	srv.running(p)
 	res, err := p.Run(ctx)
 	w.state.set(func(s *Status) { s.Phase = PhaseStopping })
 	srv.over()
@@ -194,8 +213,8 @@ func outcomeOf(res runtime.Result, err error) Outcome {
 }
 
 // newest returns the number of the newest generation that is well; 0 if there is none.
-func newest(dir string) uint64 {
-	s, err := runtime.OpenSaved(dir)
+func newest(dir string, key []byte) uint64 {
+	s, err := runtime.OpenSavedWith(dir, memsnap.Options{Key: key})
 	if err != nil {
 		return 0
 	}
@@ -215,11 +234,6 @@ func writeOutcome(dir string, out *Outcome) error {
 		return fmt.Errorf("write how it ended (%s): %w", out.Kind, err)
 	}
 	return nil
-}
-
-// apply takes over settings while the process runs; p is nil before that.
-func (w *Worker) apply(p *runtime.Process, c config.ReloadableProcess) error {
-	return newError(CodeInternal, "not yet: %v %v", p, c)
 }
 
 func pid() int { return os.Getpid() }

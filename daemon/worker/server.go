@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,6 +18,7 @@ import (
 
 const (
 	maxClients = 64      // connections at once
+	maxStreams = 32      // of them those that do not end by themselves
 	maxRequest = 1 << 20 // bytes of a body
 	maxHeader  = 16 << 10
 	// slowest is how long a client may take to send its request or to take its answer.
@@ -38,35 +40,50 @@ type server struct {
 	process *runtime.Process
 	outcome Outcome
 	once    sync.Once // closes ended
+
+	garbage  garbage
+	slots    chan struct{}  // one for each stream
+	attached sync.WaitGroup // the consoles, which package http knows no more of
 }
 
-func newServer(w *Worker, h *hold, suspend context.CancelFunc) (*server, error) {
+// upgradeConsole is the protocol that a console speaks.
+const upgradeConsole = "perdure-console"
+
+func newServer(w *Worker, h *hold, suspend context.CancelFunc) *server {
 	s := &server{
 		w: w, suspend: suspend, socket: newLimited(h.socket, maxClients),
 		ready: make(chan struct{}), ended: make(chan struct{}), done: make(chan struct{}),
+		slots: make(chan struct{}, maxStreams),
 	}
 	mux := http.NewServeMux()
 	handle := func(pattern string, f func(http.ResponseWriter, *http.Request) error) {
 		mux.HandleFunc(pattern, func(rw http.ResponseWriter, r *http.Request) {
-			r.Body = http.MaxBytesReader(rw, r.Body, maxRequest)
-			if err := f(rw, r); err != nil {
+			err := readBody(rw, r)
+			if err == nil {
+				err = f(rw, r)
+			}
+			if err != nil {
 				writeError(rw, err)
 			}
+			s.garbage.look(s.collect)
 		})
 	}
 	handle("GET /v1/status", s.status)
 	handle("POST /v1/snapshot", s.snapshot)
 	handle("POST /v1/suspend", s.stop)
 	handle("POST /v1/settings", s.settings)
+	handle("POST /v1/call", s.call)
 	handle("GET /v1/events", s.events)
+	handle("POST /v1/console", s.console)
 	handle("/", func(http.ResponseWriter, *http.Request) error {
 		return newError(CodeRequest, "there is no such request")
 	})
 	s.http = &http.Server{
-		Handler: mux, ReadTimeout: slowest, ReadHeaderTimeout: slowest, IdleTimeout: slowest, MaxHeaderBytes: maxHeader,
+		// Without a ReadTimeout, which would end every request that takes longer; see readBody.
+		Handler: mux, ReadHeaderTimeout: slowest, IdleTimeout: slowest, MaxHeaderBytes: maxHeader,
 		ErrorLog: log.New(io.Discard, "", 0), // what clients do wrong is told to them
 	}
-	return s, nil
+	return s
 }
 
 // serve answers until end is called.
@@ -88,6 +105,8 @@ func (s *server) end(out Outcome, within time.Duration) {
 	s.outcome = out
 	s.over()
 	close(s.done)
+	s.w.consoles.end(within)
+	defer s.attached.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	if s.http.Shutdown(ctx) != nil {
@@ -95,11 +114,21 @@ func (s *server) end(out Outcome, within time.Duration) {
 	}
 }
 
-// running process, or why there is none.
+// collect lets the garbage be collected, which only happens at cuts, where they are not made anyway.
+func (s *server) collect() {
+	if p, err := s.guest(); err == nil && s.w.current().Snapshot.Every == 0 {
+		_, _ = p.Snapshot(context.Background()) // a failure is an event
+	}
+}
+
+// guest returns the running process, or says why there is none.
 func (s *server) guest() (*runtime.Process, error) {
 	select {
 	case <-s.ended:
 		return nil, newError(CodeEnded, "%s has ended", s.w.spec.Name)
+	default:
+	}
+	select {
 	case <-s.ready:
 		return s.process, nil
 	default:
@@ -108,7 +137,15 @@ func (s *server) guest() (*runtime.Process, error) {
 }
 
 func (s *server) status(rw http.ResponseWriter, _ *http.Request) error {
-	return writeJSON(rw, s.w.state.snapshot())
+	st := s.w.state.snapshot()
+	if p, err := s.guest(); err == nil {
+		now := p.Status()
+		st.Program, st.MemoryBytes, st.Generation, st.Reactor = now.Program, now.MemoryBytes, now.Generation, now.Reactor
+		if st.Phase == PhaseRunning && now.Waiting {
+			st.Phase = PhaseParked
+		}
+	}
+	return writeJSON(rw, st)
 }
 
 func (s *server) snapshot(rw http.ResponseWriter, r *http.Request) error {
@@ -127,6 +164,13 @@ func (s *server) snapshot(rw http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) stop(rw http.ResponseWriter, r *http.Request) error {
+	// Where the last snapshot has failed, the next may too, and what came after the one before would be lost with the
+	// worker: then it is better that it runs on.
+	if p, err := s.guest(); err == nil && s.w.state.snapshot().LastFailure != "" {
+		if _, err := p.Snapshot(r.Context()); err != nil && !errors.Is(err, runtime.ErrEnded) {
+			return newError(CodeNotSaved, "%s runs on, since it cannot be saved: %v", s.w.spec.Name, err)
+		}
+	}
 	s.w.state.set(func(st *Status) { st.Phase = PhaseStopping })
 	s.suspend()
 	select {
@@ -140,12 +184,71 @@ func (s *server) stop(rw http.ResponseWriter, r *http.Request) error {
 	return writeJSON(rw, s.outcome)
 }
 
+func (s *server) call(rw http.ResponseWriter, r *http.Request) error {
+	var c call
+	if err := readJSON(r, &c); err != nil {
+		return err
+	}
+	p, err := s.guest()
+	if err != nil {
+		return err
+	}
+	results, err := p.Call(r.Context(), c.Export, c.Args)
+	if err != nil {
+		return callError(err)
+	}
+	return writeJSON(rw, called{results})
+}
+
+// call is a request to call an export, and called the answer.
+type (
+	call struct {
+		Export string   `json:"export"`
+		Args   []string `json:"args"`
+	}
+	called struct {
+		Results []runtime.Value `json:"results"`
+	}
+)
+
+// callError gives an error of a call its code.
+func callError(err error) error {
+	var trap *runtime.TrapError
+	var noExport *runtime.NoExportError
+	var arguments *runtime.ArgumentError
+	var notSaved *runtime.NotSavedError
+	e := newError(CodeInternal, "%v", err)
+	switch {
+	case errors.As(err, &notSaved):
+		e.Code, e.Results = CodeNotSaved, notSaved.Results
+	case errors.As(err, &trap):
+		e.Code, e.Stack = CodeTrap, trap.Stack
+	case errors.As(err, &noExport):
+		e.Code = CodeNoExport
+	case errors.As(err, &arguments):
+		e.Code = CodeArguments
+	case errors.Is(err, runtime.ErrNotReactor):
+		e.Code = CodeNotReactor
+	case errors.Is(err, runtime.ErrCallSuspended):
+		e.Code = CodeSuspended
+	case errors.Is(err, runtime.ErrEnded), errors.Is(err, runtime.ErrSuspended):
+		e.Code = CodeEnded
+	}
+	return e
+}
+
 func (s *server) settings(rw http.ResponseWriter, r *http.Request) error {
 	var c config.ReloadableProcess
 	if err := readJSON(r, &c); err != nil {
 		return err
 	}
-	if err := s.w.apply(s.process, c); err != nil {
+	if err := c.Validate(); err != nil {
+		return newError(CodeRequest, "%v", err)
+	}
+	if _, err := s.guest(); errors.Is(err, CodeEnded) {
+		return err
+	}
+	if err := s.w.apply(c); err != nil {
 		return err
 	}
 	rw.WriteHeader(http.StatusNoContent)
@@ -153,6 +256,10 @@ func (s *server) settings(rw http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) events(rw http.ResponseWriter, r *http.Request) error {
+	if !s.stream() {
+		return errBusy
+	}
+	defer s.streamed()
 	l, forget := s.w.state.listen()
 	defer forget()
 	c := http.NewResponseController(rw)
@@ -183,11 +290,67 @@ func (s *server) events(rw http.ResponseWriter, r *http.Request) error {
 	}
 }
 
+func (s *server) console(rw http.ResponseWriter, r *http.Request) error {
+	if r.Header.Get("Upgrade") != upgradeConsole {
+		return newError(CodeRequest, "a console needs the header Upgrade: %s", upgradeConsole)
+	}
+	if _, err := s.guest(); errors.Is(err, CodeEnded) {
+		return err
+	}
+	if !s.stream() {
+		return errBusy
+	}
+	defer s.streamed()
+	s.attached.Add(1)
+	defer s.attached.Done()
+	conn, buffered, err := http.NewResponseController(rw).Hijack()
+	if err != nil {
+		return err
+	}
+	defer conn.Close() // serve has said all
+	if conn.SetDeadline(time.Time{}) != nil {
+		return nil // it is gone, here and below
+	}
+	if _, err := io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+upgradeConsole+"\r\n\r\n"); err != nil {
+		return nil
+	}
+	s.w.consoles.serve(conn.(*limitedConn).UnixConn, buffered.Reader)
+	return nil
+}
+
+var errBusy = newError(CodeBusy, "there are %d consoles and readers of events already", maxStreams)
+
+// stream takes a slot for a stream, if there is one, and streamed gives it back: else streams could take all
+// connections, and nobody could ask any more.
+func (s *server) stream() bool {
+	select {
+	case s.slots <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *server) streamed() { <-s.slots }
+
+// readBody reads the body of a request, which has to come soon, and puts it in the place of the connection.
+func readBody(rw http.ResponseWriter, r *http.Request) error {
+	c := http.NewResponseController(rw)
+	if err := c.SetReadDeadline(time.Now().Add(slowest)); err != nil {
+		return err
+	}
+	b, err := io.ReadAll(http.MaxBytesReader(rw, r.Body, maxRequest))
+	if err != nil {
+		return newError(CodeRequest, "the body cannot be read: %v", err)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(b))
+	return c.SetReadDeadline(time.Time{})
+}
+
 // readJSON reads the body of a request.
 func readJSON(r *http.Request, v any) error {
-	d := json.NewDecoder(r.Body)
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
+	// What a newer daemon says beside is let pass: it has settings that this worker does not have.
+	if err := json.NewDecoder(r.Body).Decode(v); err != nil {
 		return newError(CodeRequest, "the body is not understood: %v", err)
 	}
 	return nil

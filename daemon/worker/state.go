@@ -29,10 +29,10 @@ type listener struct {
 	lost uint64 // guarded by state.mu
 }
 
-func newState(s *Spec, notApplied []string) *state {
+func newState(s *Spec) *state {
 	return &state{
 		status: Status{
-			Version: ProtocolVersion, Name: s.Name, PID: pid(), Phase: PhaseStarting, Started: time.Now(), NotApplied: notApplied,
+			Version: ProtocolVersion, Name: s.Name, PID: pid(), Phase: PhaseStarting, Started: time.Now(),
 		},
 		listeners: make(map[*listener]bool),
 	}
@@ -43,7 +43,7 @@ func (s *state) snapshot() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.status
-	st.Warnings = slices.Clone(st.Warnings)
+	st.Warnings, st.NotApplied = slices.Clone(st.Warnings), slices.Clone(st.NotApplied)
 	return st
 }
 
@@ -68,16 +68,16 @@ func (s *state) event(e runtime.Event) {
 	switch e := e.(type) {
 	case runtime.ProgressEvent:
 		st.Progress = e.String()
-	case runtime.StartedEvent:
-		st.Progress = ""
-	case runtime.RestoredEvent:
-		st.Progress = ""
-		st.RestoredFrom, st.Generation = e.Generation.Number, e.Generation.Number
 	case runtime.CommittedEvent:
 		st.Generation, st.LastFailure = e.Generation.Number, ""
 		st.Last = cleanInfo(e.Generation)
 	case runtime.CommitFailedEvent:
 		st.LastFailure = e.Err.Error()
+	case runtime.LowSpaceEvent:
+		st.LastFailure = e.Err.Error()
+		if e.Tries > 1 {
+			return // it has been said
+		}
 	case runtime.WarningEvent, runtime.SkippedEvent:
 		st.Warnings = append(st.Warnings, e.String())
 		if n := len(st.Warnings); n > maxWarnings {

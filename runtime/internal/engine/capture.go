@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental/table"
@@ -55,6 +56,9 @@ type Capture struct {
 	rawStack
 	inCall bool
 	root   uint32
+	// Since is when the guest stopped to compute; in a guest that was forced, which computes while
+	// it unwinds, when that was done.
+	Since time.Time
 }
 
 // rawStack is a stack as the slow paths pushed it, innermost frame first.

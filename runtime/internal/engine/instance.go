@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -69,7 +70,8 @@ type Instance struct {
 	raw      rawStack
 	snapshot experimental.Snapshot // of the native stack; nil when the guest was forced
 	parked   parkedAt
-	waiting  []uint64 // results of a host call that waits
+	since    time.Time // when that was taken, or else when the stack was out
+	waiting  []uint64  // results of a host call that waits
 	hostErr  error
 	forced   bool // unwound without a picture of the native stack, to go on in cold code
 	stopped  bool // unwound for good
@@ -338,6 +340,7 @@ func (in *Instance) frame(_ context.Context, s []uint64) {
 
 // park takes a picture of the native stack and lets the guest unwind.
 func (in *Instance) park(ctx context.Context, at parkedAt) {
+	in.since = time.Now()
 	in.snapshot = experimental.GetSnapshotter(ctx).Snapshot()
 	in.parked = at
 	in.begun()
@@ -415,11 +418,14 @@ func (in *Instance) unwound(context.Context, []uint64) {
 		return // forced, but the guest had just finished
 	}
 	in.begun()
+	if in.snapshot == nil {
+		in.since = time.Now()
+	}
 	snapshot := in.snapshot
 	in.snapshot = nil
 	inCall := snapshot != nil && in.parked != atLoop
 	for {
-		goOn := in.cfg.Cut == nil || in.cfg.Cut(&Capture{in: in, outer: in.incoming.outer, rawStack: in.raw, inCall: inCall, root: in.root})
+		goOn := in.cfg.Cut == nil || in.cfg.Cut(&Capture{in: in, outer: in.incoming.outer, rawStack: in.raw, inCall: inCall, root: in.root, Since: in.since})
 		if !goOn {
 			in.raw.reset()
 			in.stopped = true
@@ -440,6 +446,7 @@ func (in *Instance) unwound(context.Context, []uint64) {
 		if err != ErrInterrupted {
 			in.exit(err)
 		}
+		in.since = time.Now()
 		in.begun()
 	}
 	in.raw.reset()

@@ -72,7 +72,7 @@ func example(t testing.TB, dir string) Position {
 	st := make([]byte, statSize)
 	encodeStat(st, &wasi.Stat{Dev: 1, Ino: 2, Nlink: 3, Size: 4, Type: wasi.FileRegular})
 	pre := standing{there: true, file: fileID{1, 2}, size: 3, target: fileID{4, 5}, from: "/a/b", to: "/c"}
-	for o := opIntent; o <= opShutdown; o++ {
+	for o := opIntent; o <= opReturn; o++ {
 		if opNames[o] == "" || o == opGap {
 			continue
 		}

@@ -183,18 +183,6 @@ func (j *Journal) OpenRoot(p string) (wasi.Handle, error) {
 	return j.add(object{real: real, root: true, path: p}), nil
 }
 
-// Listen implements wasi.Kernel. The host calls it at the start only.
-func (j *Journal) Listen(network, address string) (wasi.Handle, error) {
-	if j.opt.Offline {
-		return j.add(object{real: wasi.NoHandle, dead: wasi.EIO, kind: wasi.KindListener}), nil
-	}
-	real, err := j.k.Listen(network, address)
-	if err != nil {
-		return wasi.NoHandle, err
-	}
-	return j.add(object{real: real, kind: wasi.KindListener}), nil
-}
-
 // Open implements wasi.Kernel.
 func (j *Journal) Open(dir wasi.Handle, p string, flags wasi.OpenFlags) (wasi.Handle, wasi.Errno) {
 	k := key(0).num(int64(flags)).text(p)

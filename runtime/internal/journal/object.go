@@ -95,7 +95,7 @@ func (j *Journal) Promise(a wasi.Attachment) wasi.Handle {
 		o.dead = wasi.ECONNRESET
 	}
 	if a.Root {
-		if p := j.Resolve(a.Path); p != "" {
+		if p := j.RootPath(a.Path); p != "" {
 			o.path = p
 		}
 	}
@@ -310,8 +310,8 @@ func (j *Journal) where(h wasi.Handle, name string) string {
 	return path.Join(dir, strings.TrimSuffix(name, "/"))
 }
 
-// Resolve returns the path of a host's directory as the kernel tells it.
-func (j *Journal) Resolve(dir string) string {
+// RootPath returns the path of a host's directory as the kernel tells it.
+func (j *Journal) RootPath(dir string) string {
 	h, err := j.k.OpenRoot(dir)
 	if err != nil {
 		return ""

@@ -39,6 +39,18 @@ const (
 	opRecv        op = 40
 	opSend        op = 41
 	opShutdown    op = 42
+	opMakeSocket  op = 43
+	opBind        op = 44
+	opListen      op = 45
+	opConnect     op = 46
+	opRecvFrom    op = 47
+	opSendTo      op = 48
+	opOption      op = 49
+	opSetOption   op = 50
+	opSocketName  op = 51
+	opResolve     op = 52
+	opCall        op = 64 // a function of the guest is called: n 8, n arguments 8 each, then its name
+	opReturn      op = 65 // it has returned, or trapped; its key has what
 )
 
 var opNames = map[op]string{
@@ -48,6 +60,9 @@ var opNames = map[op]string{
 	opReadlink: "readlink", opReadDir: "readdir", opClose: "close", opStat: "stat", opSetTimes: "settimes",
 	opRead: "read", opWrite: "write", opSeek: "seek", opTruncate: "truncate", opAllocate: "allocate",
 	opAdvise: "advise", opSync: "sync", opAccept: "accept", opRecv: "recv", opSend: "send", opShutdown: "shutdown",
+	opMakeSocket: "socket", opBind: "bind", opListen: "listen", opConnect: "connect", opRecvFrom: "recvfrom",
+	opSendTo: "sendto", opOption: "getsockopt", opSetOption: "setsockopt", opSocketName: "sockname", opResolve: "resolve",
+	opCall: "call", opReturn: "return",
 }
 
 // String returns the name of the operation.

@@ -6,6 +6,55 @@ import (
 	"perdure/runtime/internal/wasi"
 )
 
+// Attach implements wasi.Kernel. The host calls it, Listen, Adopt and Settle at a start only.
+func (j *Journal) Attach(cut uint64) error {
+	if j.opt.Offline {
+		return nil
+	}
+	return j.k.Attach(cut)
+}
+
+// Settle implements wasi.Kernel.
+func (j *Journal) Settle() (reset int, err error) {
+	if j.opt.Offline {
+		return 0, nil
+	}
+	return j.k.Settle()
+}
+
+// Listen implements wasi.Kernel.
+func (j *Journal) Listen(key, network, address, last string) (wasi.Handle, error) {
+	if j.opt.Offline {
+		return j.add(object{real: wasi.NoHandle, dead: wasi.EIO, kind: wasi.KindListener}), nil
+	}
+	real, err := j.k.Listen(key, network, address, last)
+	if err != nil {
+		return wasi.NoHandle, err
+	}
+	return j.add(object{real: real, kind: wasi.KindListener}), nil
+}
+
+// Adopt implements wasi.Kernel.
+func (j *Journal) Adopt(s wasi.SocketState) (wasi.Handle, error) {
+	if j.opt.Offline {
+		return j.add(object{real: wasi.NoHandle, dead: wasi.ECONNRESET, kind: wasi.KindConnection}), nil
+	}
+	real, err := j.k.Adopt(s)
+	if err != nil {
+		return wasi.NoHandle, err
+	}
+	return j.add(object{real: real, kind: wasi.KindConnection}), nil
+}
+
+// Socket implements wasi.Kernel. The host calls it for itself only.
+func (j *Journal) Socket(h wasi.Handle) (wasi.SocketState, bool) {
+	real, errno := j.outside(h)
+	if errno != wasi.ESUCCESS {
+		return wasi.SocketState{}, false
+	}
+	return j.k.Socket(real)
+}
+
 // Accept implements wasi.Kernel.
 func (j *Journal) Accept(h wasi.Handle) (wasi.Handle, wasi.Errno) {
 	if r, ok := j.replay(opAccept, 0); ok {

@@ -14,8 +14,8 @@ type Deferrer interface {
 	// OpenUnlinked opens a file again that had no name any more, if the Deferrer has kept it. It is
 	// called when nothing is deferred.
 	OpenUnlinked(dev, ino uint64, flags OpenFlags) (Handle, Errno)
-	// Resolve returns the path of a host's directory as Path would tell it, empty if there is none.
-	Resolve(path string) string
+	// RootPath returns the path of a host's directory as Path would tell it, empty if there is none.
+	RootPath(path string) string
 }
 
 // Attachment is what a Deferrer will attach.

@@ -12,6 +12,15 @@ func OS() (*System, error) {
 	return nil, errors.New("the WASI host needs Linux")
 }
 
+// UseKeeper does nothing.
+func (s *System) UseKeeper(SocketKeeper) {}
+
+// Leave does nothing.
+func (s *System) Leave() {}
+
+// Park does nothing.
+func (s *System) Park(uint64) error { return nil }
+
 // Release does nothing.
 func (s *System) Release() error { return nil }
 

@@ -1,9 +1,13 @@
 package wasi
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	pathpkg "path"
+	"strconv"
 	"strings"
 )
 
@@ -43,6 +47,12 @@ func (h *Host) snapshot() (*State, error) {
 		Clocks:  Clocks{Monotonic: h.monotonic(), CPU: cpu},
 		Pending: h.pending, Exit: h.exit, Listeners: h.listeners,
 	}
+	var number [8]byte
+	if errno := h.k.Random(number[:]); errno != ESUCCESS {
+		return nil, fmt.Errorf("number the cut: %w", errno)
+	}
+	s.Cut = max(1, binary.LittleEndian.Uint64(number[:]))
+	h.cut = s.Cut
 	roots := make([]string, len(h.preopens))
 	for i := range h.preopens {
 		p := &h.preopens[i]
@@ -57,56 +67,62 @@ func (h *Host) snapshot() (*State, error) {
 		if o == nil {
 			continue
 		}
-		if err := h.locate(o, roots); err != nil {
-			return nil, err
-		}
+		h.locate(o, roots)
 		s.Descriptors = append(s.Descriptors, o.Descriptor)
 	}
 	return s, nil
 }
 
 // locate brings what the State says of o up to date: where its file is by now,
-// and where a stream of the kernel's own position stands.
-func (h *Host) locate(o *open, roots []string) error {
+// and where a stream of the kernel's own position stands. What cannot be asked of the kernel,
+// as of a file whose server has gone, stays as it was known last: that it is another file by
+// then is found when it is restored.
+func (h *Host) locate(o *open, roots []string) {
 	if o.handle == NoHandle {
-		return nil
+		return
 	}
 	if o.Kind == KindStandard && !o.stream && !o.isSocket() {
 		pos, errno := h.k.Seek(o.handle, 0, whenceCur)
 		if errno == ESUCCESS {
 			o.Offset = pos
 		}
-		return nil
+		return
+	}
+	if o.Kind == KindListener || o.Kind == KindConnection || o.Kind == KindSocket {
+		o.Socket = nil
+		if state, ok := h.k.Socket(o.handle); ok {
+			o.Socket = &state
+		}
+		return
 	}
 	if o.Kind != KindFile {
-		return nil
+		return
 	}
 	st, errno := h.k.Stat(o.handle)
 	if errno != ESUCCESS {
-		return fmt.Errorf("look at descriptor %d: %w", o.FD, errno)
+		return
 	}
 	if o.Unlinked = st.Nlink == 0; o.Unlinked {
-		return nil
+		return
 	}
 	root := roots[o.Source]
 	path, errno := h.k.Path(o.handle)
 	if errno != ESUCCESS || root == "" {
-		return nil // the path that the guest opened has to do
+		return // the path that the guest opened has to do
 	}
 	rel, ok := strings.CutPrefix(path, strings.TrimSuffix(root, "/")+"/")
 	switch {
 	case path == root:
 		rel = "."
 	case !ok || len(rel) >= maxPathBytes:
-		return nil // it was moved out of the directory
+		return // it was moved out of the directory
 	}
 	if strings.HasSuffix(rel, deletedSuffix) && !h.named(o, rel, &st) {
 		// It has another name left, which nobody can tell us.
 		o.Unlinked = true
-		return nil
+		return
 	}
 	o.Path = Text(rel)
-	return nil
 }
 
 // deletedSuffix is what Linux puts behind the path of a descriptor whose name
@@ -157,10 +173,19 @@ func Restore(state []byte, cfg Config, k Kernel) (*Host, []Warning, error) {
 		r.keeper = d
 	}
 	r.directories(s)
+	if err := h.k.Attach(s.Cut); err != nil {
+		r.warn(-1, "", "%v; connections are lost", err)
+	}
 	for i := range s.Descriptors {
 		o := &open{Descriptor: s.Descriptors[i], handle: NoHandle, dead: EIO}
 		r.reattach(o)
 		h.put(o.FD, o)
+	}
+	switch reset, err := h.k.Settle(); {
+	case err != nil:
+		r.warn(-1, "", "the keeper of sockets: %v", err)
+	case reset > 0:
+		r.warn(-1, "", "%d connections were reset that moved after the last snapshot", reset)
 	}
 	for _, l := range cfg.Listeners[min(s.Listeners, len(cfg.Listeners)):] {
 		r.warn(-1, Text(l.Address), "listener was not given at the start: the guest does not see it")
@@ -196,7 +221,7 @@ func (r *restorer) directories(s *State) {
 			used[j], found = true, true
 			p.readOnly = c.ReadOnly
 			if r.later != nil {
-				root = r.later.Resolve(c.Host)
+				root = r.later.RootPath(c.Host)
 				p.handle = r.later.Promise(Attachment{Kind: KindFile, Root: true, Path: c.Host, FD: -1,
 					Stat: Stat{Dev: p.Dev, Ino: p.Ino, Type: FileDirectory}})
 				break
@@ -243,20 +268,78 @@ func (r *restorer) reattach(o *open) {
 			return
 		}
 		l := r.cfg.Listeners[o.Source]
-		handle, err := r.k.Listen(l.Network, l.Address)
+		if (kindOfNetwork(l.Network) == "udp") != (o.Type == FileSocketDgram) {
+			r.warn(int64(o.FD), Text(l.Address), "is of another network than before; the guest gets EIO")
+			return
+		}
+		if o.Type == FileSocketDgram && o.Socket != nil && l.at(string(o.Socket.Local)) {
+			if handle, err := r.k.Adopt(*o.Socket); err == nil {
+				o.handle, o.owned, o.dead = handle, true, ESUCCESS
+				return
+			}
+		}
+		last := ""
+		if o.Socket != nil && anyPort(l) {
+			last = string(o.Socket.Local)
+		}
+		handle, err := r.k.Listen(l.key(o.Source), l.Network, l.Address, last)
 		if err != nil {
 			r.warn(int64(o.FD), Text(l.Address), "%v; the guest gets EIO", err)
 			return
 		}
 		o.handle, o.owned, o.dead = handle, true, ESUCCESS
 	case KindConnection:
+		r.reattachConnection(o)
+	case KindSocket:
 		if r.later != nil {
 			o.handle, o.owned, o.dead = r.later.Promise(Attachment{Kind: KindConnection, FD: int64(o.FD)}), true, ESUCCESS
 			return
 		}
-		o.dead = ECONNRESET
-		r.warn(int64(o.FD), "", "connection is lost; the guest gets ECONNRESET")
+		handle, err := r.k.Remake(*o.Made, o.Socket)
+		if err != nil {
+			o.dead = EIO
+			if o.Made.Phase == PhaseConnected && o.Type == FileSocketStream {
+				o.dead = ECONNRESET
+			}
+			r.warn(int64(o.FD), max(o.Made.Remote, o.Made.Bound), "%s socket is lost: %v; the guest gets %v", o.Made.Network, err, o.dead)
+			return
+		}
+		o.handle, o.owned, o.dead = handle, true, ESUCCESS
 	}
+}
+
+// at reports whether the address is one that the listener may have.
+func (l Listener) at(address string) bool {
+	host, port, err := net.SplitHostPort(l.Address)
+	addr, err2 := netip.ParseAddrPort(address)
+	if err != nil || err2 != nil || port != "0" && port != strconv.Itoa(int(addr.Port())) {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return err != nil || ip.Unmap() == addr.Addr().Unmap()
+}
+
+// anyPort reports whether the system chooses the listener's port. A client looks for it where it was.
+func anyPort(l Listener) bool {
+	return l.Network != "unix" && strings.HasSuffix(l.Address, ":0")
+}
+
+func (r *restorer) reattachConnection(o *open) {
+	if r.later != nil {
+		o.handle, o.owned, o.dead = r.later.Promise(Attachment{Kind: KindConnection, FD: int64(o.FD)}), true, ESUCCESS
+		return
+	}
+	o.dead = ECONNRESET
+	if o.Socket == nil {
+		r.warn(int64(o.FD), "", "connection is lost; the guest gets ECONNRESET")
+		return
+	}
+	handle, err := r.k.Adopt(*o.Socket)
+	if err != nil {
+		r.warn(int64(o.FD), o.Socket.Remote, "connection is lost: %v; the guest gets ECONNRESET", err)
+		return
+	}
+	o.handle, o.owned, o.dead = handle, true, ESUCCESS
 }
 
 func (r *restorer) reattachStandard(o *open) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,22 +14,39 @@ import (
 const listenBacklog = 4096
 
 // Listen implements Kernel.
-func (s *System) Listen(network, address string) (Handle, error) {
-	fd, err := listen(network, address)
+func (s *System) Listen(key, network, address, last string) (Handle, error) {
+	if h, ok, err := s.findListener(key); ok || err != nil {
+		return h, err
+	}
+	fd, err := -1, error(nil)
+	if last != "" {
+		fd, err = listen(network, last)
+	}
+	if last == "" || err != nil {
+		fd, err = listen(network, address)
+	}
 	if err != nil {
 		return NoHandle, fmt.Errorf("listen on %s %s: %w", network, address, err)
 	}
-	return Handle(fd), nil
+	if kindOfNetwork(network) == "udp" {
+		return s.keepDatagrams(fd)
+	}
+	return s.keepListener(fd, key)
 }
 
 func listen(network, address string) (int, error) {
+	typ := unix.SOCK_STREAM
 	switch network {
 	case "unix":
 		return listenUnix(address)
 	case "tcp", "tcp4", "tcp6":
+	case "udp", "udp4", "udp6":
+		typ = unix.SOCK_DGRAM
 	default:
-		return -1, errors.New("unknown network (known: tcp, tcp4, tcp6, unix)")
+		return -1, errors.New("unknown network (known: tcp, tcp4, tcp6, udp, udp4, udp6, unix)")
 	}
+	// The same for both.
+	network = "tcp" + strings.TrimPrefix(strings.TrimPrefix(network, "tcp"), "udp")
 	addr, err := net.ResolveTCPAddr(network, address)
 	if err != nil {
 		return -1, err
@@ -36,7 +54,7 @@ func listen(network, address string) (int, error) {
 	if v4 := addr.IP.To4(); network == "tcp4" || v4 != nil {
 		sa := &unix.SockaddrInet4{Port: addr.Port}
 		copy(sa.Addr[:], v4)
-		return listenAt(unix.AF_INET, sa, false)
+		return listenAt(unix.AF_INET, typ, sa, false)
 	}
 	sa := &unix.SockaddrInet6{Port: addr.Port}
 	copy(sa.Addr[:], addr.IP.To16())
@@ -47,21 +65,21 @@ func listen(network, address string) (int, error) {
 		}
 		sa.ZoneId = uint32(ifi.Index)
 	}
-	fd, err := listenAt(unix.AF_INET6, sa, network == "tcp6")
+	fd, err := listenAt(unix.AF_INET6, typ, sa, network == "tcp6")
 	if errors.Is(err, unix.EAFNOSUPPORT) && network == "tcp" && addr.IP == nil {
-		return listenAt(unix.AF_INET, &unix.SockaddrInet4{Port: addr.Port}, false)
+		return listenAt(unix.AF_INET, typ, &unix.SockaddrInet4{Port: addr.Port}, false)
 	}
 	return fd, err
 }
 
-// listenAt makes a listening socket. only6 keeps an IPv6 wildcard from taking
+// listenAt makes a listening socket, or one that takes datagrams. only6 keeps an IPv6 wildcard from taking
 // IPv4 connections too.
-func listenAt(family int, sa unix.Sockaddr, only6 bool) (int, error) {
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+func listenAt(family, typ int, sa unix.Sockaddr, only6 bool) (int, error) {
+	fd, err := unix.Socket(family, typ|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return -1, err
 	}
-	if family != unix.AF_UNIX {
+	if family != unix.AF_UNIX && typ == unix.SOCK_STREAM {
 		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 	}
 	if err == nil && family == unix.AF_INET6 {
@@ -74,7 +92,7 @@ func listenAt(family int, sa unix.Sockaddr, only6 bool) (int, error) {
 	if err == nil {
 		err = unix.Bind(fd, sa)
 	}
-	if err == nil {
+	if err == nil && typ == unix.SOCK_STREAM {
 		err = unix.Listen(fd, listenBacklog)
 	}
 	if err != nil {
@@ -88,14 +106,14 @@ func listenAt(family int, sa unix.Sockaddr, only6 bool) (int, error) {
 // replaced; one that answers is not.
 func listenUnix(path string) (int, error) {
 	sa := &unix.SockaddrUnix{Name: path}
-	fd, err := listenAt(unix.AF_UNIX, sa, false)
+	fd, err := listenAt(unix.AF_UNIX, unix.SOCK_STREAM, sa, false)
 	if !errors.Is(err, unix.EADDRINUSE) || !abandoned(sa) {
 		return fd, err
 	}
 	if err := unix.Unlink(path); err != nil {
 		return -1, err
 	}
-	return listenAt(unix.AF_UNIX, sa, false)
+	return listenAt(unix.AF_UNIX, unix.SOCK_STREAM, sa, false)
 }
 
 // abandoned reports whether the socket file at sa has no listener any more.
@@ -111,16 +129,13 @@ func abandoned(sa unix.Sockaddr) bool {
 
 // Accept implements Kernel.
 func (s *System) Accept(h Handle) (Handle, Errno) {
-	for {
-		fd, _, err := unix.Accept4(int(h), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
-		switch err {
-		case nil:
-			return Handle(fd), ESUCCESS
-		case unix.EINTR, unix.ECONNABORTED:
-			continue // a connection that went away while it waited is not the guest's concern
-		}
+	fd, k, err := s.accept(h)
+	if err != nil {
 		return NoHandle, toErrno(err)
 	}
+	k.state.Local, k.state.Remote = Text(socketAddress(unix.Getsockname(fd))), Text(socketAddress(unix.Getpeername(fd)))
+	s.know(Handle(fd), k)
+	return Handle(fd), ESUCCESS
 }
 
 // Recv implements Kernel.
@@ -134,6 +149,7 @@ func (s *System) Recv(h Handle, bufs [][]byte, flags RecvFlags) (int, bool, Errn
 		if err == unix.EINTR {
 			continue
 		}
+		s.received(h, n, flags)
 		return max(n, 0), got&unix.MSG_TRUNC != 0, toErrno(err)
 	}
 }
@@ -143,20 +159,26 @@ func (s *System) Send(h Handle, bufs [][]byte) (int, Errno) {
 	n, err := retry(func() (int, error) {
 		return unix.SendmsgBuffers(int(h), bufs, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 	})
+	s.sent(h, n)
 	return max(n, 0), toErrno(err)
 }
 
 // Shutdown implements Kernel.
 func (s *System) Shutdown(h Handle, how int) Errno {
+	var linux int
 	switch how {
 	case sdRd:
-		how = unix.SHUT_RD
+		linux = unix.SHUT_RD
 	case sdWr:
-		how = unix.SHUT_WR
+		linux = unix.SHUT_WR
 	case sdRd | sdWr:
-		how = unix.SHUT_RDWR
+		linux = unix.SHUT_RDWR
 	default:
 		return EINVAL
 	}
-	return toErrno(unix.Shutdown(int(h), how))
+	err := unix.Shutdown(int(h), linux)
+	if err == nil {
+		s.shut(h, how)
+	}
+	return toErrno(err)
 }

@@ -1,7 +1,10 @@
 package wasi
 
 // StateVersion is the version of the encoding that [Host.Save] writes.
-const StateVersion = 1
+const StateVersion = 2
+
+// FirstStateVersion is the oldest version that [Restore] reads.
+const FirstStateVersion = 1
 
 // State is all that a guest can observe of its host, as plain data. It is
 // encoded as JSON; FORMAT.md describes every field. Each field of the types in
@@ -24,6 +27,9 @@ type State struct {
 	Clocks Clocks `json:"clocks"`
 	// Pending is the call that was interrupted and waits to be resumed.
 	Pending *Pending `json:"pending,omitempty"`
+	// Cut is a random number, not 0, that names this State. A keeper of sockets is
+	// told it when the guest stops with it.
+	Cut uint64 `json:"cut,omitempty"`
 	// Exit is the code that the guest ended with.
 	Exit *uint32 `json:"exit,omitempty"`
 }
@@ -46,6 +52,7 @@ const (
 	KindFile       Kind = "file"       // anything opened beneath a preopened directory, directories too
 	KindListener   Kind = "listener"   // a preopened listening socket
 	KindConnection Kind = "connection" // an accepted connection
+	KindSocket     Kind = "socket"     // a socket that the guest made, or accepted from such a one
 )
 
 // Descriptor is an open descriptor of the guest.
@@ -81,6 +88,11 @@ type Descriptor struct {
 	Dev  uint64 `json:"dev"`
 	Ino  uint64 `json:"ino"`
 	Born uint64 `json:"born,omitempty"`
+	// Socket is what the keeper of sockets knows of it (KindListener,
+	// KindConnection, KindSocket); nil if nothing is known.
+	Socket *SocketState `json:"socket,omitempty"`
+	// Made is how the guest made it (KindSocket).
+	Made *MadeSocket `json:"made,omitempty"`
 	// Listing is the directory's content as of the last rewind, while the guest
 	// may still be reading it. The cookie of an entry is its index plus one.
 	Listing *Listing `json:"listing,omitempty"`
