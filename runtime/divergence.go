@@ -68,7 +68,7 @@ func IsDivergence(err error) bool {
 
 // diverged takes care of the journal that the guest has not followed.
 func (p *Process) diverged(err error) error {
-	if p.opt.OnDivergence == DivergenceStop {
+	if p.opt.OnDivergence == DivergenceStop || p.journal == nil {
 		return err
 	}
 	return errors.Join(err, p.putJournalAside())

@@ -338,7 +338,7 @@ func TestReactorDiverges(t *testing.T) {
 		if !c.is(s.err) {
 			t.Errorf("%s: %v", c.name, s.err)
 		}
-		s.start()
+		s.start() // that journal is put aside
 		s.expect("total", "i64 0")
 		s.stop()
 	}

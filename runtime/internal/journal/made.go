@@ -26,6 +26,9 @@ func (j *Journal) MakeSocket(network string) (wasi.Handle, wasi.Errno) {
 
 // Remake implements wasi.Kernel. The host calls it at a start only.
 func (j *Journal) Remake(made wasi.MadeSocket, state *wasi.SocketState) (wasi.Handle, error) {
+	if j.opt.Offline {
+		return j.add(object{real: wasi.NoHandle, dead: wasi.ECONNRESET, kind: wasi.KindConnection}), nil
+	}
 	real, err := j.k.Remake(made, state)
 	if err != nil {
 		return wasi.NoHandle, err
@@ -75,9 +78,7 @@ func (j *Journal) RecvFrom(h wasi.Handle, bufs [][]byte, flags wasi.RecvFlags) (
 	k := key(0).num(int64(flags), int64(total(bufs)))
 	if r, ok := j.replay(opRecvFrom, k); ok {
 		n := r.number(1)
-		if n < 0 || n > int64(len(r.payload)-16) {
-			return 0, false, wasi.Address{}, r.err()
-		}
+		j.require(r, n >= 0 && n <= int64(len(r.payload)-16) && n <= int64(total(bufs)))
 		scatter(bufs, r.payload[16:16+n])
 		return int(n), r.number(0) != 0, decodeAddress(r.payload[16+n:]), r.err()
 	}
@@ -110,6 +111,7 @@ func (j *Journal) RecvFrom(h wasi.Handle, bufs [][]byte, flags wasi.RecvFlags) (
 func (j *Journal) SendTo(h wasi.Handle, bufs [][]byte, to wasi.Address) (int, wasi.Errno) {
 	k := key(0).data(bufs...).text(to.String())
 	if r, ok := j.replay(opSendTo, k); ok {
+		j.require(r, r.number(0) >= 0 && r.number(0) <= int64(total(bufs)))
 		return int(r.number(0)), r.err()
 	}
 	j.commit()

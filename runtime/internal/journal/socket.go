@@ -36,6 +36,9 @@ func (j *Journal) Listen(key, network, address, last string) (wasi.Handle, error
 
 // Adopt implements wasi.Kernel.
 func (j *Journal) Adopt(s wasi.SocketState) (wasi.Handle, error) {
+	if j.opt.Offline {
+		return j.add(object{real: wasi.NoHandle, dead: wasi.ECONNRESET, kind: wasi.KindConnection}), nil
+	}
 	real, err := j.k.Adopt(s)
 	if err != nil {
 		return wasi.NoHandle, err
