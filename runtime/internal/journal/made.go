@@ -40,6 +40,7 @@ func (j *Journal) Remake(made wasi.MadeSocket, state *wasi.SocketState) (wasi.Ha
 func (j *Journal) Bind(h wasi.Handle, a wasi.Address) (wasi.Address, wasi.Errno) {
 	k := key(0).text(a.String())
 	if r, ok := j.replay(opBind, k); ok {
+		j.changed(h)
 		return decodeAddress(r.payload), r.err()
 	}
 	real, errno := j.outside(h)
@@ -55,6 +56,7 @@ func (j *Journal) Bind(h wasi.Handle, a wasi.Address) (wasi.Address, wasi.Errno)
 func (j *Journal) StartListening(h wasi.Handle, backlog int) (wasi.Handle, wasi.Errno) {
 	k := key(0).num(int64(backlog))
 	if r, ok := j.replay(opListen, k); ok {
+		j.changed(h)
 		return h, r.err()
 	}
 	real, errno := j.outside(h)
@@ -69,7 +71,18 @@ func (j *Journal) StartListening(h wasi.Handle, backlog int) (wasi.Handle, wasi.
 
 // Connect implements wasi.Kernel.
 func (j *Journal) Connect(h wasi.Handle, a wasi.Address) wasi.Errno {
+	if j.playing {
+		j.changed(h)
+	}
 	return j.effect(opConnect, key(0).text(a.String()), h, false, func(real wasi.Handle) wasi.Errno { return j.k.Connect(real, a) })
+}
+
+// changed notes that a socket is not any more what it was before the past: it cannot be made
+// again.
+func (j *Journal) changed(h wasi.Handle) {
+	if o := j.object(h); o != nil {
+		o.made, o.socket = nil, nil
+	}
 }
 
 // RecvFrom implements wasi.Kernel.
