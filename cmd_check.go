@@ -19,6 +19,7 @@ type checkJSON struct {
 	SHA256         string       `json:"sha256"`
 	Bytes          int          `json:"bytes"`
 	Kind           string       `json:"kind"`
+	Calls          []string     `json:"calls"`
 	Imports        []importJSON `json:"imports"`
 	MemoryMinBytes uint64       `json:"memory_min_bytes"`
 	MemoryMaxBytes uint64       `json:"memory_max_bytes"`
@@ -45,9 +46,10 @@ persistently. If not, everything that stands in the way is listed.
 Exit status: 0 when it can, 126 when it is refused, 127 when it is not found.
 
 With --json: an object with program, ok, refused (reasons), sha256, bytes, kind (command or
-reactor), imports (objects with module, name, provided), memory_min_bytes, memory_max_bytes (0: no
-maximum), features, functions, suspendable_functions, instrumented_bytes and growth. What
-could not be read of a refused program is empty or 0.`,
+reactor), calls (of a reactor: its functions with their types), imports (objects with module, name,
+provided), memory_min_bytes, memory_max_bytes (0: no maximum), features, functions,
+suspendable_functions, instrumented_bytes and growth. What could not be read of a refused program
+is empty or 0.`,
 		Example: `  perdure check prog.wasm
   perdure check --json prog.wasm | jq .refused`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -87,7 +89,7 @@ could not be read of a refused program is empty or 0.`,
 func describeProgram(path string, r *runtime.Report) checkJSON {
 	c := checkJSON{
 		Program: path, OK: len(r.Refused) == 0, Refused: append([]string{}, r.Refused...),
-		SHA256: r.SHA256, Bytes: r.Bytes, Kind: string(r.Kind), Imports: []importJSON{},
+		SHA256: r.SHA256, Bytes: r.Bytes, Kind: string(r.Kind), Calls: append([]string{}, r.Calls...), Imports: []importJSON{},
 		Features: append([]string{}, r.Features...), Functions: r.Functions, Suspendable: r.Suspendable, HotBytes: r.HotBytes,
 	}
 	if r.Memory != nil {
@@ -121,6 +123,9 @@ func printProgram(out io.Writer, c checkJSON) error {
 	}
 	if c.Kind != "" {
 		row("kind", "%s", c.Kind)
+		for _, f := range c.Calls {
+			row("call", "%s", f)
+		}
 		printImports(row, c.Imports)
 		memory := "none"
 		if c.MemoryMinBytes > 0 || c.MemoryMaxBytes > 0 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"perdure/config"
 	"perdure/memsnap"
 	"perdure/runtime"
 )
@@ -23,11 +25,14 @@ type runCommand struct {
 
 	// Flags and arguments.
 	name, cache, memory string
+	durability          string
 	every               time.Duration
 	dirs, vars, sockets []string
 	connect, bind       []string
-	fresh               bool
 	keeper              keeperPlace
+	fresh, integrity    bool
+	keep                uint64
+	minFree             string
 	program             string
 	args                []string
 
@@ -42,7 +47,8 @@ func newRunCommand(env *environment) *cobra.Command {
 		Short: "run a program in the foreground, persistently",
 		Long: `Run a program in the foreground. Its state is saved every now and then; the same command
 later goes on where it was, however it ended: by Ctrl-C, by kill -9, with the machine.
-A program that has ended starts anew. Flags end at the program: what follows is its own.
+A program that has ended starts anew. Flags end at the program: what follows is its own. Without a
+program, with --name alone, the process goes on with the copy of its program that it keeps.
 
 SIGINT and SIGTERM suspend the program: it is saved, and perdure exits with status 130 or 143
 (SIGHUP: 129). A second one, half a second later or more, exits at once. SIGUSR1 saves the
@@ -56,14 +62,16 @@ Exit status: the program's own; 125 an error of Perdure, 126 the program is refu
   perdure run --listen tcp://127.0.0.1:8080 server.wasm
   perdure run --fresh prog.wasm`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
+			if len(args) == 0 && r.name == "" {
 				return errors.New("which program? perdure run [flags] PROGRAM.wasm [ARG...]; see perdure run --help")
 			}
 			return nil
 		},
 		ValidArgsFunction: completeProgram,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r.program, r.args = args[0], args[1:]
+			if len(args) > 0 {
+				r.program, r.args = args[0], args[1:]
+			}
 			return r.run(cmd.Context())
 		},
 	}
@@ -82,6 +90,10 @@ Exit status: the program's own; 125 an error of Perdure, 126 the program is refu
 	f.StringVar(&r.keeper.shared, "keeper", "", "`PATH` of a shared keeper of sockets (default: one is started where it is needed)")
 	f.DurationVar(&r.keeper.keepFor, "keep-for", 5*time.Minute, "`TIME` for which sockets are kept when the program does not run")
 	f.BoolVar(&r.fresh, "fresh", false, "start anew; the old state stays, as the ended process NAME.ended-N")
+	f.StringVar(&r.durability, "durability", "process", "`LEVEL`: what a crash spares beyond the last snapshot. process: everything, when only the\nprogram dies; disk: also when the power fails; none: nothing")
+	f.Uint64Var(&r.keep, "keep", memsnap.DefaultPolicy().MaxSnapshots, "`N`: how many snapshots are kept; 0: all")
+	f.StringVar(&r.minFree, "min-free", "", "`SPACE` on the disk, such as 1GiB or 5%, below which the oldest snapshots go, and when none\nmay go, no new ones are taken (default 64MiB, or 1% if that is more)")
+	f.BoolVar(&r.integrity, "integrity", false, "when the newest snapshot is damaged, refuse to go on from an older one")
 	f.StringVar(&r.memory, "memory", "4GiB", "`LIMIT` of the program's memory, such as 64MiB or 1GiB")
 	addCacheFlag(r.cmd, &r.cache)
 	f.BoolVarP(&r.talk.quiet, "quiet", "q", false, "say only what went wrong")
@@ -100,9 +112,17 @@ func (r *runCommand) options() (o runtime.Options, err error) {
 	o = runtime.Options{
 		Name: r.name, Program: r.program, Every: r.every, Fresh: r.fresh,
 		Args: append([]string{filepath.Base(r.program)}, r.args...), Events: r.event,
-		Keep: memsnap.DefaultPolicy(),
+		CommandOnly: true,
 	}
-	o.Keep.Integrity = false // an older generation is better than none, and run says so
+	if r.program == "" {
+		o.Args[0] = r.name + ".wasm"
+	}
+	if o.Keep, err = r.policy(); err != nil {
+		return o, err
+	}
+	if o.Key, err = r.place.key(); err != nil {
+		return o, err
+	}
 	if o.Every < 0 {
 		return o, fmt.Errorf("--every %v: the interval cannot be negative", r.every)
 	}
@@ -114,6 +134,9 @@ func (r *runCommand) options() (o runtime.Options, err error) {
 	}
 	if o.MemoryLimit, err = parseMemory(r.memory); err != nil {
 		return o, fmt.Errorf("--memory %s: %w", r.memory, err)
+	}
+	if o.Durability, err = runtime.ParseDurability(r.durability); err != nil {
+		return o, fmt.Errorf("--durability: %w", err)
 	}
 	for _, s := range r.dirs {
 		d, err := parseDir(s)
@@ -158,11 +181,38 @@ func (r *runCommand) options() (o runtime.Options, err error) {
 	return o, nil
 }
 
-func (r *runCommand) run(ctx context.Context) (err error) {
+// policy says which generations are kept.
+func (r *runCommand) policy() (memsnap.Policy, error) {
+	p := memsnap.DefaultPolicy()
+	p.MaxSnapshots = r.keep
+	p.Integrity = r.integrity // else an older generation is better than none, and run says so
+	if r.minFree != "" {
+		var space config.Space
+		if err := space.UnmarshalText([]byte(r.minFree)); err != nil {
+			return p, fmt.Errorf("--min-free %s: %w", r.minFree, err)
+		}
+		p.MinFree = memsnap.Space{Bytes: uint64(space.Bytes), Percent: float64(space.Percent)}
+	}
+	return p, nil
+}
+
+func (r *runCommand) run(ctx context.Context) error {
 	o, err := r.options()
 	if err != nil {
 		return err
 	}
+	err = r.once(ctx, o)
+	var diverged *runtime.DivergenceError
+	if errors.As(err, &diverged) && o.OnDivergence != runtime.DivergenceStop {
+		r.talk.warn("%v; it goes on from its last snapshot instead, and what it did since happens again", err)
+		o.Fresh = false
+		err = r.once(ctx, o)
+	}
+	return err
+}
+
+// once runs the program until it ends or is suspended.
+func (r *runCommand) once(ctx context.Context, o runtime.Options) (err error) {
 	defer r.talk.rest()
 	ctx, in := watchSignals(ctx, r.talk)
 	defer in.stop()
@@ -188,7 +238,11 @@ func (r *runCommand) run(ctx context.Context) (err error) {
 		r.sayTrap(trap, res)
 		return &statusError{status: exitTrap}
 	case err != nil && res.Suspended:
-		return fmt.Errorf("%s was stopped, but its last moments could not be saved: %w; what was saved before is intact", o.Name, err)
+		next := "nothing was saved before, so that the next run starts anew"
+		if res.Generation != 0 {
+			next = fmt.Sprintf("what was saved before is intact, and the next run goes on from generation %d", res.Generation)
+		}
+		return fmt.Errorf("%s was stopped, but its last moments could not be saved: %w; %s", o.Name, err, next)
 	case err != nil:
 		return err
 	case res.Suspended:
@@ -205,7 +259,7 @@ func (r *runCommand) event(e runtime.Event) {
 	t := r.talk
 	switch e := e.(type) {
 	case runtime.ProgressEvent:
-		t.progress(e, r.program)
+		t.progress(e, cmp.Or(r.program, r.name))
 	case runtime.StartedEvent:
 		t.rest()
 		switch {
@@ -234,6 +288,10 @@ func (r *runCommand) event(e runtime.Event) {
 		// A full disk stays full for a while: once is enough.
 		if s := e.Err.Error(); s != r.lastFailure || t.verbose {
 			r.lastFailure = s
+			t.warn("%s", e)
+		}
+	case runtime.LowSpaceEvent:
+		if e.Tries == 1 || t.verbose {
 			t.warn("%s", e)
 		}
 	default:
@@ -268,7 +326,7 @@ func (r *runCommand) sayTrap(e *runtime.TrapError, res runtime.Result) {
 }
 
 // againFlags are the flags that belong to the command that goes on: all but --fresh.
-var againFlags = []string{"state", "name", "every", "dir", "env", "listen", "allow-connect", "allow-bind", "keeper", "keep-for", "memory", "cache", "quiet", "verbose"}
+var againFlags = []string{"state", "name", "every", "dir", "env", "listen", "allow-connect", "allow-bind", "keeper", "keep-for", "durability", "memory", "keep", "min-free", "integrity", "key-file", "cache", "quiet", "verbose"}
 
 // again returns the command that goes on with the process, with one flag more if that is not empty.
 func (r *runCommand) again(flag string) string {
@@ -292,6 +350,9 @@ func (r *runCommand) again(flag string) string {
 	}
 	if flag != "" {
 		words = append(words, flag)
+	}
+	if r.program == "" {
+		return shellQuote(words)
 	}
 	if strings.HasPrefix(r.program, "-") {
 		words = append(words, "--")

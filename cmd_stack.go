@@ -22,6 +22,8 @@ type stackJSON struct {
 	Ended      bool         `json:"ended"`
 	ExitCode   uint32       `json:"exit_code"`
 	Restarts   uint64       `json:"restarts"`
+	Idle       bool         `json:"idle"`
+	Call       string       `json:"call"`
 	Pending    *pendingJSON `json:"pending"`
 	Frames     []frameJSON  `json:"frames"`
 }
@@ -57,6 +59,7 @@ instruction begins that is under way: a call, or the loop whose next round is du
 It may be printed while the process runs.
 
 With --json: an object with name, generation, time, program (SHA-256), ended, exit_code, restarts,
+idle (a reactor that nobody calls), call (the function of a reactor that is being called),
 pending (the host call that it waits in: function, args, since_ns, left_ns, which is -1
 if nothing but an event ends it; or null) and frames, an array of objects with function,
 function_index, offset, in_call, locals and operands, arrays of objects with type and value.`,
@@ -65,13 +68,13 @@ function_index, offset, in_call, locals and operands, arrays of objects with typ
   perdure stack prog --generation 7 --json | jq '.frames[0]'`,
 		Args: oneProcess,
 	}
-	place := addStateFlag(cmd, env)
+	place := addStateFlag(cmd, env).addDaemonFlag(cmd)
 	number := cmd.Flags().Uint64("generation", 0, "`NUMBER` of the generation (default: the newest that is well)")
 	locals := cmd.Flags().Bool("locals", false, "print local variables and operands too")
 	asJSON := addJSONFlag(cmd)
 	cmd.ValidArgsFunction = place.complete
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		s, err := place.saved(args[0])
+		s, err := place.saved(args[0], nil)
 		if err != nil {
 			return err
 		}
@@ -108,7 +111,8 @@ func describeStack(name string, bt *runtime.Backtrace) stackJSON {
 	g := bt.Generation
 	st := stackJSON{
 		Name: name, Generation: g.Number, Time: g.Time, Program: bt.Program,
-		Ended: bt.Ended, ExitCode: bt.ExitCode, Restarts: bt.Restarts, Frames: []frameJSON{},
+		Ended: bt.Ended, ExitCode: bt.ExitCode, Restarts: bt.Restarts,
+		Idle: bt.Idle, Call: bt.Call, Frames: []frameJSON{},
 	}
 	if p := bt.Pending; p != nil {
 		st.Pending = &pendingJSON{Function: p.Function, Args: append([]uint64{}, p.Args...), SinceNS: p.Since, LeftNS: p.Left}
@@ -135,6 +139,8 @@ func printStack(out io.Writer, st stackJSON, locals bool) error {
 	switch p := st.Pending; {
 	case st.Ended:
 		fmt.Fprintf(&b, "ended with status %d\n", st.ExitCode)
+	case st.Idle:
+		b.WriteString("waits for calls\n")
 	case p == nil:
 		b.WriteString("running its own code\n")
 	default:
@@ -143,6 +149,9 @@ func printStack(out io.Writer, st stackJSON, locals bool) error {
 			fmt.Fprintf(&b, ", at most %s more", short(time.Duration(p.LeftNS)))
 		}
 		b.WriteString("\n")
+	}
+	if st.Call != "" {
+		fmt.Fprintf(&b, "in a call of %q\n", st.Call)
 	}
 	w := newTable(&b, 0)
 	for i, f := range st.Frames {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"perdure/memsnap"
 	"perdure/runtime"
 )
 
@@ -15,6 +16,16 @@ type verifiedJSON struct {
 	OK          bool                 `json:"ok"`
 	Error       string               `json:"error"`
 	Generations []verifiedGeneration `json:"generations"`
+	Repair      *repairJSON          `json:"repair"`
+}
+
+// repairJSON is what a repair has done.
+type repairJSON struct {
+	Checked    uint64 `json:"checked"`
+	Pages      uint64 `json:"pages"`
+	Lost       int    `json:"lost"`
+	Generation uint64 `json:"generation"`
+	Whole      bool   `json:"whole"`
 }
 
 type verifiedGeneration struct {
@@ -30,12 +41,21 @@ func newVerifyCommand(env *environment) *cobra.Command {
 		Long: `Read and check every byte that the generations of a process need, and the program that it
 keeps; without NAME, of all processes. It may be done while they run.
 
-Exit status: 0 when all is well, 1 when there is damage, 125 when something could not be read.
+With --repair, a process with damage, which must not run meanwhile, gets a new generation: it equals
+the newest one that can be read, and pages of which a copy was bad are stored in it once more, from
+a good copy. The others stay as they are, until they are purged.
 
-With --json: an array of objects with name, ok, error (of the process as a whole, or empty) and
-generations, an array of objects with number, ok and error.`,
+Exit status: 0 when all is well, or with --repair when the newest generation is; 1 when there is
+damage, 125 when something could not be read.
+
+With --json: an array of objects with name, ok, error (of the process as a whole, or empty),
+generations, an array of objects with number, ok and error, and repair, null or what was done:
+checked (the generation that was looked at), pages (that were stored again), lost (pages and
+sections that cannot be had any more), generation (the new one, or 0) and whole (whether the newest
+is well now).`,
 		Example: `  perdure verify
   perdure verify prog
+  perdure verify prog --repair
   perdure verify --json | jq '.[] | select(.ok | not) | .name'`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -44,7 +64,8 @@ generations, an array of objects with number, ok and error.`,
 			return oneProcess(cmd, args)
 		},
 	}
-	place := addStateFlag(cmd, env)
+	place := addStateFlag(cmd, env).addDaemonFlag(cmd)
+	repair := cmd.Flags().Bool("repair", false, "store once more what is damaged and can be had from another copy")
 	asJSON := addJSONFlag(cmd)
 	cmd.ValidArgsFunction = place.complete
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -66,11 +87,15 @@ generations, an array of objects with number, ok and error.`,
 		list := make([]verifiedJSON, 0, len(names))
 		damaged := false
 		for _, name := range names {
-			v, err := verifyProcess(ctx, place, name, newTalk(env.stderr))
+			t := newTalk(env.stderr)
+			v, err := verifyProcess(ctx, place, name, t)
+			if err == nil && *repair && !v.OK {
+				v, err = repairProcess(ctx, place, name, t)
+			}
 			if err != nil {
 				return err
 			}
-			damaged = damaged || !v.OK
+			damaged = damaged || !v.OK && (v.Repair == nil || !v.Repair.Whole)
 			list = append(list, v)
 			if !*asJSON {
 				if err := printVerified(env, v); err != nil {
@@ -94,7 +119,8 @@ generations, an array of objects with number, ok and error.`,
 // verifyProcess checks one process. The error is not damage.
 func verifyProcess(ctx context.Context, place *place, name string, t *talk) (verifiedJSON, error) {
 	v := verifiedJSON{Name: name, OK: true, Generations: []verifiedGeneration{}}
-	s, err := place.saved(name)
+	m := &meter{t: t, what: "verifying " + name}
+	s, err := place.saved(name, m.tell)
 	if err != nil {
 		return v, err
 	}
@@ -106,8 +132,8 @@ func verifyProcess(ctx context.Context, place *place, name string, t *talk) (ver
 	for i, info := range infos {
 		list[i] = describeGeneration(info)
 	}
-	if err := verifyListed(ctx, s, name, list, t); err != nil {
-		return v, fmt.Errorf("%s: %w", name, err)
+	if err := verifyListed(ctx, s, list, m); err != nil {
+		return v, fmt.Errorf("%s: %w", name, place.explain(name, err))
 	}
 	for _, g := range list {
 		v.OK = v.OK && g.Status == statusOK
@@ -122,6 +148,31 @@ func verifyProcess(ctx context.Context, place *place, name string, t *talk) (ver
 	return v, nil
 }
 
+// repairProcess repairs a process and checks it again.
+func repairProcess(ctx context.Context, place *place, name string, t *talk) (verifiedJSON, error) {
+	m := &meter{t: t, what: "repairing " + name}
+	o, err := place.store(m.tell)
+	if err != nil {
+		return verifiedJSON{}, err
+	}
+	var report memsnap.RepairReport
+	err = place.maintain(ctx, name, o, func(s *memsnap.Store) (err error) {
+		report, err = s.Repair(ctx)
+		return err
+	})
+	t.rest()
+	if err != nil {
+		return verifiedJSON{}, err
+	}
+	v, err := verifyProcess(ctx, place, name, t)
+	if err != nil {
+		return v, err
+	}
+	v.Repair = &repairJSON{Checked: report.Checked, Pages: report.Repaired, Lost: report.Damage.Lost(), Generation: report.Generation.Number}
+	v.Repair.Whole = v.Error == "" && v.Generations[len(v.Generations)-1].OK
+	return v, nil
+}
+
 func printVerified(env *environment, v verifiedJSON) error {
 	bad := 0
 	for _, g := range v.Generations {
@@ -132,6 +183,17 @@ func printVerified(env *environment, v verifiedJSON) error {
 			}
 		}
 	}
+	if r := v.Repair; r != nil && r.Generation != 0 {
+		if _, err := fmt.Fprintf(env.stdout, "%s: generation %d was repaired: generation %d equals it, with %s stored again\n",
+			v.Name, r.Checked, r.Generation, count(int(r.Pages), "page")); err != nil {
+			return err
+		}
+	}
+	if r := v.Repair; r != nil && r.Lost > 0 {
+		if _, err := fmt.Fprintf(env.stdout, "%s: %d pages and sections of generation %d are lost\n", v.Name, r.Lost, r.Checked); err != nil {
+			return err
+		}
+	}
 	if v.Error != "" {
 		if _, err := fmt.Fprintf(env.stdout, "%s: %s\n", v.Name, v.Error); err != nil {
 			return err
@@ -140,6 +202,9 @@ func printVerified(env *environment, v verifiedJSON) error {
 	verdict := "ok"
 	if !v.OK {
 		verdict = fmt.Sprintf("%d of them well, damaged", len(v.Generations)-bad)
+	}
+	if v.Repair != nil && v.Repair.Whole {
+		verdict = fmt.Sprintf("%d of them well, the newest among them", len(v.Generations)-bad)
 	}
 	_, err := fmt.Fprintf(env.stdout, "%s: %s, %s\n", v.Name, count(len(v.Generations), "generation"), verdict)
 	return err

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"perdure/daemon"
 )
 
 func testRoot() *cobra.Command {
@@ -21,6 +23,9 @@ func testRoot() *cobra.Command {
 // TestCommandsAreDocumented wants every command of ours to have a line, an example and a group.
 func TestCommandsAreDocumented(t *testing.T) {
 	for _, c := range testRoot().Commands() {
+		if c.Hidden {
+			continue
+		}
 		if c.Short == "" || !strings.HasPrefix(c.Example, "  perdure "+c.Name()) {
 			t.Errorf("%s: got line %q, example %q", c.Name(), c.Short, c.Example)
 		}
@@ -37,6 +42,8 @@ func TestJSONIsDocumented(t *testing.T) {
 	root := testRoot()
 	for name, value := range map[string]any{
 		"generations": []generationJSON{}, "verify": []verifiedJSON{}, "check": checkJSON{}, "stack": stackJSON{},
+		"purge": purgedJSON{}, "diff": diffJSON{}, "dump": dumpJSON{},
+		"ps": []daemon.Process{}, "snapshot": []snapshotJSON{}, "events": daemon.Event{}, "reload": daemon.Reloaded{}, "call": callJSON{},
 	} {
 		c, _, err := root.Find([]string{name})
 		if err != nil {
@@ -64,7 +71,8 @@ func jsonKeys(t reflect.Type) []string {
 			return nil
 		}
 		for i := range t.NumField() {
-			keys = append(keys, t.Field(i).Tag.Get("json"))
+			key, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+			keys = append(keys, key)
 			keys = append(keys, jsonKeys(t.Field(i).Type)...)
 		}
 	}
@@ -79,7 +87,7 @@ func TestAgainKnowsAllFlags(t *testing.T) {
 	}
 	want := append(slices.Clone(againFlags), "fresh")
 	var got []string
-	for _, m := range regexp.MustCompile(`(?m)^ .{4} --([a-z]+)`).FindAllStringSubmatch(c.Flags().FlagUsages(), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^ .{4} --([a-z][a-z-]*)`).FindAllStringSubmatch(c.Flags().FlagUsages(), -1) {
 		got = append(got, m[1])
 	}
 	slices.Sort(got)

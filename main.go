@@ -20,6 +20,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"perdure/daemon"
 	"perdure/runtime"
 )
 
@@ -27,9 +28,10 @@ import (
 // are the guest's.
 const (
 	exitDamage   = 1   // verify found damage, or demo lost something
+	exitState    = 1   // as things are, what was asked for cannot be done
 	exitError    = 125 // an error of Perdure itself
 	exitRefused  = 126 // the program cannot be made persistent
-	exitNotFound = 127 // there is no such program
+	exitNotFound = 127 // there is no such program, process, generation or export
 	exitTrap     = 134 // the guest did what it must not: 128 + SIGABRT
 	exitSignal   = 128 // plus the number of the signal that suspended the process
 )
@@ -79,8 +81,14 @@ func execute(env *environment, args []string) int {
 		status, said = se.status, se.err == nil
 	case errors.As(err, &refused):
 		status = exitRefused
-	case errors.Is(err, runtime.ErrNoProgram):
+	case errors.Is(err, runtime.ErrNoProgram), errors.Is(err, daemon.CodeNotFound), errors.Is(err, daemon.CodeNoExport):
 		status = exitNotFound
+	case errors.Is(err, daemon.CodeRefused):
+		status = exitRefused
+	case errors.Is(err, daemon.CodeTrap):
+		status = exitTrap
+	case isState(err):
+		status = exitState
 	}
 	if !said {
 		fmt.Fprintf(env.stderr, "perdure: %v\n", err)
@@ -88,10 +96,25 @@ func execute(env *environment, args []string) int {
 	return status
 }
 
+// isState tells whether a daemon has understood what was asked for, and cannot do it as things are.
+func isState(err error) bool {
+	for _, c := range []daemon.Code{
+		daemon.CodeState, daemon.CodeExists, daemon.CodeFailed, daemon.CodeNotSaved, daemon.CodeDamaged, daemon.CodeNotReactor,
+		daemon.CodeEnded, daemon.CodeStarting,
+	} {
+		if errors.Is(err, c) {
+			return true
+		}
+	}
+	return false
+}
+
 // The groups of commands in the help.
 const (
-	groupRun  = "run"
-	groupLook = "look"
+	groupRun   = "run"
+	groupServe = "serve"
+	groupLook  = "look"
+	groupKeep  = "keep"
 )
 
 func newRootCommand(env *environment) *cobra.Command {
@@ -120,16 +143,29 @@ the same command again, and it goes on from where it was, in the middle of a fun
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddGroup(&cobra.Group{ID: groupRun, Title: "Run programs:"}, &cobra.Group{ID: groupLook, Title: "Look at what is there:"})
+	root.AddGroup(&cobra.Group{ID: groupRun, Title: "Run programs:"}, &cobra.Group{ID: groupServe, Title: "The daemon and its processes:"},
+		&cobra.Group{ID: groupLook, Title: "Look at what is there:"}, &cobra.Group{ID: groupKeep, Title: "Change what is saved:"})
 	for _, c := range []*cobra.Command{newRunCommand(env), newKeeperCommand(env), newDemoCommand(env)} {
 		c.GroupID = groupRun
 		root.AddCommand(c)
 	}
-	for _, c := range []*cobra.Command{newGenerationsCommand(env), newStackCommand(env), newVerifyCommand(env), newCheckCommand(env)} {
+	for _, c := range []*cobra.Command{
+		newServeCommand(env), newPsCommand(env), newInspectCommand(env), newStartCommand(env), newStopCommand(env), newRestartCommand(env),
+		newRmCommand(env), newSnapshotCommand(env), newLogsCommand(env), newAttachCommand(env), newCallCommand(env), newEventsCommand(env), newReloadCommand(env),
+	} {
+		c.GroupID = groupServe
+		root.AddCommand(c)
+	}
+	for _, c := range []*cobra.Command{newGenerationsCommand(env), newStackCommand(env), newVerifyCommand(env), newCheckCommand(env),
+		newDiffCommand(env), newDumpCommand(env)} {
 		c.GroupID = groupLook
 		root.AddCommand(c)
 	}
-	root.AddCommand(newVersionCommand(env))
+	for _, c := range []*cobra.Command{newRollbackCommand(env), newForkCommand(env), newPurgeCommand(env), newExportCommand(env), newImportCommand(env)} {
+		c.GroupID = groupKeep
+		root.AddCommand(c)
+	}
+	root.AddCommand(newVersionCommand(env), newWorkerCommand())
 	return root
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"perdure/daemon/worker"
 	"perdure/runtime"
 )
 
@@ -40,8 +41,9 @@ func TestScript(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("GUESTS", guests)
 			e.Setenv("PERDURE_STATE", filepath.Join(e.WorkDir, "state"))
+			e.Setenv("PERDURE_SOCKET", filepath.Join(e.WorkDir, "s"))
 			e.Setenv("XDG_CACHE_HOME", cache)
-			e.Values[workersKey{}] = map[string]*worker{}
+			e.Values[workersKey{}] = map[string]*beside{}
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -53,6 +55,8 @@ func TestScript(t *testing.T) {
 			"ended":       cmdEnded,
 			"damage":      cmdDamage,
 			"hexfile":     cmdHexfile,
+			"until":       cmdUntil,
+			"killworker":  cmdKillworker,
 		},
 	})
 }
@@ -63,8 +67,8 @@ const patience = 60 * time.Second
 // workersKey is where a script's workers are among its values, by name.
 type workersKey struct{}
 
-// worker is a perdure that runs beside the script.
-type worker struct {
+// beside is a perdure that runs beside the script.
+type beside struct {
 	cmd            *exec.Cmd
 	stdout, stderr buffer
 	done           chan struct{} // closed when it has ended
@@ -95,7 +99,7 @@ func command(ts *testscript.TestScript, args []string) *exec.Cmd {
 	if cmd.Dir == "" {
 		cmd.Dir = ts.MkAbs(".")
 	}
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "PERDURE_STATE", "XDG_CACHE_HOME", "XDG_STATE_HOME"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "PERDURE_STATE", "PERDURE_SOCKET", "XDG_CACHE_HOME", "XDG_STATE_HOME"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	return cmd
@@ -121,7 +125,7 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: start NAME ARG...")
 	}
-	w := &worker{cmd: command(ts, args[1:]), done: make(chan struct{})}
+	w := &beside{cmd: command(ts, args[1:]), done: make(chan struct{})}
 	w.cmd.Stdout, w.cmd.Stderr = &w.stdout, &w.stderr
 	ts.Check(w.cmd.Start())
 	go func() {
@@ -131,15 +135,18 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Defer(func() {
 		_ = w.cmd.Process.Kill() // it may have ended
 		<-w.done
+		if args[1] == "serve" {
+			endWorkers(ts)
+		}
 	})
-	ts.Value(workersKey{}).(map[string]*worker)[args[0]] = w
+	ts.Value(workersKey{}).(map[string]*beside)[args[0]] = w
 }
 
-func workerOf(ts *testscript.TestScript, neg bool, args []string, n int) *worker {
+func workerOf(ts *testscript.TestScript, neg bool, args []string, n int) *beside {
 	if neg || len(args) != n {
 		ts.Fatalf("usage: a worker and %d more arguments", n-1)
 	}
-	w := ts.Value(workersKey{}).(map[string]*worker)[args[0]]
+	w := ts.Value(workersKey{}).(map[string]*beside)[args[0]]
 	if w == nil {
 		ts.Fatalf("there is no worker %s", args[0])
 	}
@@ -147,7 +154,7 @@ func workerOf(ts *testscript.TestScript, neg bool, args []string, n int) *worker
 }
 
 // until waits for what only shows from outside.
-func until(ts *testscript.TestScript, what string, w *worker, ok func() bool) {
+func until(ts *testscript.TestScript, what string, w *beside, ok func() bool) {
 	for limit := time.Now().Add(patience); !ok(); {
 		over := false
 		select {
@@ -201,7 +208,7 @@ func cmdGenerations(ts *testscript.TestScript, neg bool, args []string) {
 func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 	w := workerOf(ts, neg, args, 2)
 	sig, ok := map[string]syscall.Signal{
-		"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "KILL": syscall.SIGKILL, "USR1": syscall.SIGUSR1,
+		"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "KILL": syscall.SIGKILL, "USR1": syscall.SIGUSR1, "QUIT": syscall.SIGQUIT,
 	}[args[1]]
 	if !ok {
 		ts.Fatalf("unknown signal %s", args[1])
@@ -229,11 +236,11 @@ func cmdEnded(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// cmdDamage is "damage PROCESS N [end]": flips a bit in the middle of generation N of the process, or of its
-// newest if N is "newest", or of all if it is "all"; with "end", the last bit.
+// cmdDamage is "damage PROCESS N [end|block]": flips a bit in the middle of generation N of the process, or of its
+// newest if N is "newest", or of all if it is "all"; with "end", the last bit, with "block" one of its first page.
 func cmdDamage(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 || len(args) == 3 && args[2] != "end" || len(args) > 3 {
-		ts.Fatalf("usage: damage PROCESS N [end]")
+	if neg || len(args) < 2 || len(args) == 3 && args[2] != "end" && args[2] != "block" || len(args) > 3 {
+		ts.Fatalf("usage: damage PROCESS N [end|block]")
 	}
 	files, err := filepath.Glob(filepath.Join(ts.Getenv("PERDURE_STATE"), args[0], "generations", "*.gen"))
 	ts.Check(err)
@@ -252,11 +259,65 @@ func cmdDamage(ts *testscript.TestScript, neg bool, args []string) {
 		b, err := os.ReadFile(f)
 		ts.Check(err)
 		at := len(b) / 2
-		if len(args) == 3 {
+		switch args[len(args)-1] {
+		case "end":
 			at = len(b) - 1
+		case "block":
+			at = 70 // behind the head of the file
 		}
 		b[at] ^= 0x80
 		ts.Check(os.WriteFile(f, b, 0o600))
+	}
+}
+
+// cmdUntil is "until REGEXP ARG...": gives the command perdure ARG... again and again until what it prints matches; with !
+// until it does not. What it printed at last is then there for stdout and stderr.
+func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: until REGEXP ARG...")
+	}
+	re, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	for limit := time.Now().Add(patience); ; {
+		cmd := command(ts, args[1:])
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		ts.Check(cmd.Start())
+		stuck := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+		_ = cmd.Wait() // what it prints says it all
+		stuck.Stop()
+		matches := re.Match(stdout.Bytes()) || re.Match(stderr.Bytes())
+		if matches != neg {
+			_, _ = ts.Stdout().Write(stdout.Bytes())
+			_, _ = ts.Stderr().Write(stderr.Bytes())
+			return
+		}
+		if time.Now().After(limit) {
+			ts.Fatalf("waited for %q; perdure %s prints at last:\n%s%s", args[0], strings.Join(args[1:], " "), stdout.Bytes(), stderr.Bytes())
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+// cmdKillworker is "killworker PROCESS": kills the worker of a process of the daemon.
+func cmdKillworker(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: killworker PROCESS")
+	}
+	h, err := worker.Find(filepath.Join(ts.Getenv("PERDURE_STATE"), args[0]))
+	ts.Check(err)
+	ts.Check(h.Signal(syscall.SIGKILL))
+	<-h.Done()
+}
+
+// endWorkers kills the workers that a daemon has left.
+func endWorkers(ts *testscript.TestScript) {
+	entries, _ := os.ReadDir(ts.Getenv("PERDURE_STATE")) // there may be none
+	for _, e := range entries {
+		if h, err := worker.Find(filepath.Join(ts.Getenv("PERDURE_STATE"), e.Name())); err == nil {
+			_ = h.Signal(syscall.SIGKILL) // it may have ended
+			<-h.Done()
+		}
 	}
 }
 

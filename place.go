@@ -1,43 +1,100 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"perdure/config"
+	"perdure/daemon"
+	"perdure/memsnap"
 	"perdure/runtime"
 )
 
 // place is where processes are kept, as the flags and the environment say.
 type place struct {
-	env   *environment
-	state string // the flag
+	env     *environment
+	state   string // the flag
+	keyFile string // the flag
+	contact *contact
 }
 
 // addStateFlag gives a command the flag that says where processes are.
 func addStateFlag(cmd *cobra.Command, env *environment) *place {
 	p := &place{env: env}
 	cmd.Flags().StringVar(&p.state, "state", "", "`DIR` in which processes are kept\n(default $PERDURE_STATE, else $XDG_STATE_HOME/perdure, else ~/.local/state/perdure)")
+	cmd.Flags().StringVar(&p.keyFile, "key-file", "", "`FILE` with the key that generations are authenticated with, of a process that has one\n(default $PERDURE_KEY_FILE, else none)")
+	return p
+}
+
+// addDaemonFlag gives a command, which has the flag that says where processes are, the one that says that they are those
+// of a daemon.
+func (p *place) addDaemonFlag(cmd *cobra.Command) *place {
+	p.contact = &contact{env: p.env}
+	cmd.Flags().StringVar(&p.contact.socket, "socket", "", "`PATH` of the socket of the daemon whose processes are meant (default $PERDURE_SOCKET)")
 	return p
 }
 
 // dir returns the directory that holds one directory for each process.
 func (p *place) dir() (string, error) {
-	if p.state != "" {
+	ofDaemon := func() (string, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), answerTime)
+		defer cancel()
+		info, err := p.contact.client().Info(ctx)
+		return info.StateDir, err
+	}
+	switch env := p.env.getenv("PERDURE_STATE"); {
+	case p.state != "":
 		return filepath.Abs(p.state)
+	case p.contact != nil && p.contact.socket != "":
+		return ofDaemon()
+	case env != "":
+		return filepath.Abs(env)
+	case p.contact != nil && p.contact.named():
+		return ofDaemon()
 	}
-	if d := p.env.getenv("PERDURE_STATE"); d != "" {
-		return filepath.Abs(d)
+	return userState(p.env)
+}
+
+// answerTime is how long a daemon may take to say who it is.
+const answerTime = 5 * time.Second
+
+// still runs do while nobody runs a process. If it is one of a daemon that serves this directory, the daemon suspends it
+// for that time.
+func (p *place) still(ctx context.Context, name string, do func() error) error {
+	state, err := p.dir()
+	if err != nil || p.contact == nil {
+		return errors.Join(err, do())
 	}
-	if d := p.env.getenv("XDG_STATE_HOME"); filepath.IsAbs(d) {
+	client := p.contact.client()
+	ask, cancel := context.WithTimeout(ctx, answerTime)
+	info, err := client.Info(ask)
+	cancel()
+	if err != nil || info.StateDir != state {
+		return do() // whoever runs it, it is not this daemon
+	}
+	held, err := client.Hold(ctx, name)
+	if errors.Is(err, daemon.CodeNotFound) {
+		return do()
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(), held.Close())
+}
+
+// userState returns where a user's processes are kept if nobody says otherwise.
+func userState(env *environment) (string, error) {
+	if d := env.getenv("XDG_STATE_HOME"); filepath.IsAbs(d) {
 		return filepath.Join(d, "perdure"), nil
 	}
-	home := p.env.getenv("HOME")
+	home := env.getenv("HOME")
 	if home == "" {
 		return "", errors.New("no place for processes: $HOME is not set; use --state DIR or $PERDURE_STATE")
 	}
@@ -53,30 +110,80 @@ func (p *place) process(name string) (string, error) {
 	return filepath.Join(dir, name), err
 }
 
-// saved opens a process that has to be there.
-func (p *place) saved(name string) (*runtime.Saved, error) {
+// key reads the key that generations are authenticated with; nil if there is none.
+func (p *place) key() ([]byte, error) {
+	path := p.keyFile
+	if path == "" {
+		path = p.env.getenv("PERDURE_KEY_FILE")
+	}
+	return runtime.ReadKey(path)
+}
+
+// store returns the options with which generations are opened. Progress, if not nil, is told
+// of long work.
+func (p *place) store(progress func(done, total uint64)) (memsnap.Options, error) {
+	key, err := p.key()
+	return memsnap.Options{Key: key, Progress: progress}, err
+}
+
+// saved opens a process that has to be there. Progress, if not nil, is told of long work.
+func (p *place) saved(name string, progress func(done, total uint64)) (*runtime.Saved, error) {
 	dir, err := p.process(name)
 	if err != nil {
 		return nil, err
 	}
-	s, err := runtime.OpenSaved(dir)
-	if !errors.Is(err, runtime.ErrNoProcess) {
-		return s, err
+	o, err := p.store(progress)
+	if err != nil {
+		return nil, err
 	}
-	state := filepath.Dir(dir)
-	names, lerr := runtime.SavedProcesses(state)
+	s, err := runtime.OpenSavedWith(dir, o)
+	return s, p.explain(name, err)
+}
+
+// maintain is runtime.Maintain for the process of that name.
+func (p *place) maintain(ctx context.Context, name string, o memsnap.Options, do func(*memsnap.Store) error) error {
+	dir, err := p.process(name)
+	if err != nil {
+		return err
+	}
+	return p.explain(name, p.still(ctx, name, func() error { return runtime.Maintain(dir, name, o, do) }))
+}
+
+// explain adds to the error about a process what can be done.
+func (p *place) explain(name string, err error) error {
+	var locked *runtime.LockedError
 	switch {
-	case lerr != nil:
-		return nil, lerr
+	case err == nil:
+		return nil
+	case errors.Is(err, runtime.ErrNoProcess):
+		return p.noProcess(name)
+	case errors.As(err, &locked):
+		return fmt.Errorf("%w; stop it first", err)
+	case errors.Is(err, memsnap.ErrKey):
+		return fmt.Errorf("%w; if the process has a key: --key-file", err)
+	}
+	return err
+}
+
+// noProcess says that there is no such process, and which there are.
+func (p *place) noProcess(name string) error {
+	state, err := p.dir()
+	if err != nil {
+		return err
+	}
+	names, err := runtime.SavedProcesses(state)
+	switch {
+	case err != nil:
+		return err
 	case len(names) == 0:
-		return nil, fmt.Errorf("no process %q: there are none in %s", name, state)
+		return &statusError{exitNotFound, fmt.Errorf("no process %q: there are none in %s", name, state)}
 	}
 	const most = 8
 	list, more := names, ""
 	if len(list) > most {
 		list, more = list[:most], ", …"
 	}
-	return nil, fmt.Errorf("no process %q in %s; there are: %s%s", name, state, strings.Join(list, ", "), more)
+	return &statusError{exitNotFound, fmt.Errorf("no process %q in %s; there are: %s%s", name, state, strings.Join(list, ", "), more)}
 }
 
 // complete completes the name of a process.
@@ -129,13 +236,18 @@ func cacheDir(cmd *cobra.Command, env *environment, flag string) (string, error)
 		}
 		return filepath.Abs(flag)
 	}
+	return userCache(env), nil
+}
+
+// userCache returns where a user's compiled programs are kept; empty for nowhere.
+func userCache(env *environment) string {
 	if d := env.getenv("XDG_CACHE_HOME"); filepath.IsAbs(d) {
-		return filepath.Join(d, "perdure"), nil
+		return filepath.Join(d, "perdure")
 	}
 	if home := env.getenv("HOME"); home != "" {
-		return filepath.Join(home, ".cache", "perdure"), nil
+		return filepath.Join(home, ".cache", "perdure")
 	}
-	return "", nil
+	return ""
 }
 
 // isDir says why a path is not a directory.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -77,6 +78,29 @@ func (t *talk) work(what, howFar string) {
 		p.shown = p.shown && t.terminal
 	}
 	p.howFar = howFar
+}
+
+// meter shows how far a piece of work is that is counted.
+type meter struct {
+	t    *talk
+	what string
+	step string // of several; changed only while nobody tells
+}
+
+// tell is told how much is done, and of how much, 0 if that is not known.
+func (m *meter) tell(done, total uint64) {
+	m.t.work(m.what, strings.TrimSpace(bar(done, total)+m.step))
+}
+
+// bar draws how much is done.
+func bar(done, total uint64) string {
+	const width = 20
+	if total == 0 {
+		return ""
+	}
+	done = min(done, total)
+	full := int(done * width / total)
+	return fmt.Sprintf("[%-*s] %2d %% ", width, strings.Repeat("=", full), done*100/total)
 }
 
 // progress tells how far the runtime is with a program.

@@ -55,3 +55,31 @@ func (p Process) Reloadable() ReloadableProcess {
 		LogFiles:   p.Console.LogFiles,
 	}
 }
+
+// With returns p with the part of it that r is.
+func (p Process) With(r ReloadableProcess) Process {
+	p.OnChange = r.OnChange
+	p.Snapshot.Every = r.Every
+	p.Snapshot.MaxShare = r.MaxShare
+	p.Memsnap.Verbose = r.Verbose
+	p.Memsnap.Redundancy = r.Redundancy
+	p.Memsnap.Retention = r.Retention
+	p.Limits.OutputRate = r.OutputRate
+	p.Limits.CPU = r.CPU
+	p.Limits.PIDs = r.PIDs
+	p.Restart = r.Restart
+	p.Console.LogSize = r.LogSize
+	p.Console.LogFiles = r.LogFiles
+	return p
+}
+
+// Validate returns what is wrong with r, as Config.Validate does.
+func (r ReloadableProcess) Validate() error {
+	var found problems
+	p := Process{Settings: Default().Settings}.With(r)
+	oneOf(&found, "on_change", p.OnChange, Replace, Hold)
+	p.Settings.check(&found)
+	var all report
+	all.note("", found)
+	return all.err()
+}

@@ -24,8 +24,8 @@ type copyRequest struct {
 // file is needed. runs is what was put.
 func (w *Session) due(runs []run) []copyRequest {
 	s, m := w.store, w.base.pages
-	redundancy := s.policy.Redundancy
 	s.mu.Lock()
+	redundancy := s.policy.Redundancy
 	moves := make(map[uint64]bool, len(s.moves))
 	for n := range s.moves {
 		moves[n] = true

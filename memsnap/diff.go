@@ -68,9 +68,15 @@ func (s *Store) Diff(ctx context.Context, before, after uint64) (*Difference, er
 	d := &Difference{PagesBefore: a.Pages(), PagesAfter: b.Pages()}
 	d.sections(a.file.sections, b.file.sections)
 	var pageA, pageB [PageSize]byte
-	for page := range max(a.Pages(), b.Pages()) {
-		if page%1024 == 0 && ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+	pages := max(a.Pages(), b.Pages())
+	progress := s.progress(pages)
+	const step = 1024 // pages
+	for page := range pages {
+		if page%step == 0 {
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			progress.add(min(step, pages-page))
 		}
 		if samePlace(a.pages, b.pages, page) {
 			continue

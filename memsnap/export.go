@@ -16,10 +16,15 @@ const exportWindow = 4096
 // FORMAT.md, with base 0. Everything that is read is checked; of a page with several copies the first good one is taken, and Bad tells the
 // others. After an error what was written is useless, and Import refuses it.
 func (g *Generation) Export(ctx context.Context, to io.Writer) error {
+	return g.ExportWith(ctx, to, nil)
+}
+
+// ExportWith is Export with other contents for some of the sections. Those that the generation does not have are left out.
+func (g *Generation) ExportWith(ctx context.Context, to io.Writer, sections map[string][]byte) error {
 	if err := g.usable(); err != nil {
 		return err
 	}
-	if err := g.export(ctx, to); err != nil {
+	if err := g.export(ctx, to, sections); err != nil {
 		return fmt.Errorf("export generation %d: %w", g.file.number, err)
 	}
 	return nil
@@ -34,7 +39,7 @@ type stream struct {
 func (s stream) WriteAt(p []byte, _ int64) (int, error) { return s.to.Write(p) }
 func (stream) StartWriteback(int64, int64)              {}
 
-func (g *Generation) export(ctx context.Context, to io.Writer) error {
+func (g *Generation) export(ctx context.Context, to io.Writer, instead map[string][]byte) error {
 	number := g.file.number
 	out := &output{file: stream{to: to}}
 	head := g.store.fileHead(number, 0, number)
@@ -51,9 +56,14 @@ func (g *Generation) export(ctx context.Context, to io.Writer) error {
 	table := make(sectionTable, 0, len(g.file.sections))
 	raw := stored * PageSize
 	for i := range g.file.sections {
-		data, err := g.readSection(&g.file.sections[i])
-		if err != nil {
-			return fmt.Errorf("section %q: %w", g.file.sections[i].name, err)
+		data, ok := instead[g.file.sections[i].name]
+		if !ok {
+			var err error
+			if data, err = g.readSection(&g.file.sections[i]); err != nil {
+				return fmt.Errorf("section %q: %w", g.file.sections[i].name, err)
+			}
+		} else if len(data) > maxSectionSize {
+			return fmt.Errorf("section %q of %d bytes: %w", g.file.sections[i].name, len(data), ErrRange)
 		}
 		packed, entry := encodeSection(data)
 		entry.Generation, entry.Offset = number, uint64(out.offset)
@@ -96,6 +106,7 @@ func (g *Generation) exportBlocks(ctx context.Context, out *output) (entries []b
 		entries = append(entries, e)
 		return out.write(block)
 	}
+	progress := g.store.progress(g.Pages())
 	for first := uint64(0); first < g.Pages(); first += exportWindow {
 		if ctx.Err() != nil {
 			return nil, nil, 0, context.Cause(ctx)
@@ -121,11 +132,32 @@ func (g *Generation) exportBlocks(ctx context.Context, out *output) (entries []b
 				}
 			}
 		}
+		progress.add(end - first)
 	}
 	if len(waiting) > 0 {
 		err = flush(len(waiting))
 	}
 	return entries, changes, stored, err
+}
+
+// Readable reads everything that the generation needs and says whether all of it can be had, each page from one of its
+// copies. Bad tells of the others.
+func (g *Generation) Readable(ctx context.Context) error {
+	if err := g.usable(); err != nil {
+		return err
+	}
+	memory := make([]byte, min(exportWindow, g.Pages())*PageSize)
+	for first := uint64(0); first < g.Pages(); first += exportWindow {
+		if err := g.readAll(ctx, memory, first, min(first+exportWindow, g.Pages()), false); err != nil {
+			return fmt.Errorf("read generation %d: %w", g.file.number, err)
+		}
+	}
+	for i := range g.file.sections {
+		if _, err := g.readSection(&g.file.sections[i]); err != nil {
+			return fmt.Errorf("read generation %d: section %q: %w", g.file.number, g.file.sections[i].name, err)
+		}
+	}
+	return nil
 }
 
 // ExportArchive writes the generation's own file as it is, from which ImportArchive can put it back in its place if it
@@ -145,6 +177,7 @@ func (s *Store) ExportArchive(ctx context.Context, number uint64, to io.Writer) 
 		return wrap(err)
 	}
 	buffer := make([]byte, min(size, readSize))
+	progress := s.progress(uint64(size) / PageSize)
 	for at := int64(0); at < size; {
 		if ctx.Err() != nil {
 			return wrap(context.Cause(ctx))
@@ -157,6 +190,7 @@ func (s *Store) ExportArchive(ctx context.Context, number uint64, to io.Writer) 
 			return wrap(err)
 		}
 		at += n
+		progress.add(uint64(n) / PageSize)
 	}
 	return nil
 }

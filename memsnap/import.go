@@ -63,6 +63,7 @@ func (s *Store) receive(ctx context.Context, tempPath string, from io.Reader) (d
 	}
 	out := &output{file: f}
 	buffer := make([]byte, readSize)
+	progress := s.progress(0)
 	for {
 		if ctx.Err() != nil {
 			return fail(context.Cause(ctx))
@@ -74,6 +75,7 @@ func (s *Store) receive(ctx context.Context, tempPath string, from io.Reader) (d
 		if out.offset > maxFileSize {
 			return fail(&CorruptError{tempPath, maxFileSize, "the file is too long"})
 		}
+		progress.add(uint64(n) / PageSize)
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			return f, nil
 		}
@@ -144,7 +146,7 @@ func (s *Store) adopt(ctx context.Context, f durable.File, path string, number u
 
 // ImportArchive puts a generation's own file, as ExportArchive wrote it, back in its place, where it is damaged or missing. Every
 // byte is checked before. ErrDenied says that another file is in that place and is well; ErrCorrupt that the copy is
-// damaged itself, or is not the file that newer generations lean on.
+// damaged itself, is not the file that newer generations lean on, or leans on others than those that are here.
 func (s *Store) ImportArchive(ctx context.Context, from io.Reader) (uint64, error) {
 	done, err := s.occupy()
 	if err != nil {
@@ -182,6 +184,28 @@ func (s *Store) ImportArchive(ctx context.Context, from io.Reader) (uint64, erro
 	return number, nil
 }
 
+// belongs says why a file is not one of this store: what it leans on is another file here.
+func (s *Store) belongs(g *genFile, path string) error {
+	check := func(number uint64, same func(hash256) bool) error {
+		f, err := s.loadGenFile(number, true)
+		if err == nil && !same(f.footer.Root) {
+			return &CorruptError{path, -1, fmt.Sprintf("it leans on another generation %d than the one here", number)}
+		}
+		return nil // one that is missing or damaged cannot say anything
+	}
+	if a := g.archive.head; a.Previous != 0 {
+		if err := check(a.Previous, func(h hash256) bool { return h == a.PreviousRoot }); err != nil {
+			return err
+		}
+	}
+	for _, ref := range g.archive.refs {
+		if err := check(ref.Generation, func(h hash256) bool { return h.tag() == ref.Tag }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // fits checks a received archive and says where it belongs.
 func (s *Store) fits(ctx context.Context, f durable.File, path string) (number uint64, target string, err error) {
 	if number, err = numberIn(f, path); err != nil {
@@ -208,6 +232,9 @@ func (s *Store) fits(ctx context.Context, f durable.File, path string) (number u
 	case err == nil && there.footer.Root != g.footer.Root:
 		return 0, "", &DeniedError{number, DeniedOther}
 	case err != nil && !IsDamage(err):
+		return 0, "", err
+	}
+	if err := s.belongs(g, path); err != nil {
 		return 0, "", err
 	}
 	// Whoever leans on the file says which one it was.

@@ -9,6 +9,9 @@ import (
 // The structures of a generation's file, in the order and with the names of FORMAT.md, where each field is explained.
 // They are encoded field by field, little-endian, without padding; a test compares them with the tables there.
 
+// FileMagic begins the file of every generation.
+const FileMagic = "\x89PDGEN\n\x1a"
+
 // PageSize is the length of a page in bytes.
 const PageSize = 4096
 
@@ -47,7 +50,7 @@ const (
 )
 
 var (
-	headerMagic = [8]byte{0x89, 'P', 'D', 'G', 'E', 'N', '\n', 0x1a}
+	headerMagic = [8]byte([]byte(FileMagic))
 	footerMagic = [8]byte{0x89, 'P', 'D', 'E', 'N', 'D', '\n', 0x1a}
 
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -61,11 +61,12 @@ func (s *Store) PurgeExpired(ctx context.Context) (PurgeReport, error) {
 }
 
 func (s *Store) purgeExpired(ctx context.Context) (PurgeReport, error) {
-	if p := s.policy; p.MaxSnapshots == 0 && p.Expiration == 0 && p.KeepLast == 0 && p.KeepMinutely == 0 &&
+	p := s.rules()
+	if p.MaxSnapshots == 0 && p.Expiration == 0 && p.KeepLast == 0 && p.KeepMinutely == 0 &&
 		p.KeepHourly == 0 && p.KeepDaily == 0 {
 		return PurgeReport{}, nil
 	}
-	if p := s.policy; p.Expiration == 0 && p.KeepLast == 0 && p.KeepMinutely == 0 && p.KeepHourly == 0 && p.KeepDaily == 0 {
+	if p.Expiration == 0 && p.KeepLast == 0 && p.KeepMinutely == 0 && p.KeepHourly == 0 && p.KeepDaily == 0 {
 		// The usual case, and after each commit: only the number counts, so no file is read for it while there are few.
 		files, err := s.files()
 		if err != nil || uint64(len(files.live)) <= p.MaxSnapshots {
@@ -77,7 +78,7 @@ func (s *Store) purgeExpired(ctx context.Context) (PurgeReport, error) {
 		return PurgeReport{}, err
 	}
 	list = slices.DeleteFunc(list, func(i Info) bool { return errors.Is(i.Err, ErrVersion) }) // not ours to judge
-	numbers := s.policy.Expired(list, s.now())
+	numbers := p.Expired(list, s.now())
 	if len(numbers) == 0 {
 		return PurgeReport{}, nil
 	}
@@ -123,7 +124,8 @@ func (s *Store) mayGo(ctx context.Context, files *fileSet, numbers []uint64) err
 	if slices.Contains(numbers, newest) {
 		return &DeniedError{newest, DeniedNewest}
 	}
-	if s.policy.MinSnapshots == 0 {
+	least := s.rules().MinSnapshots
+	if least == 0 {
 		return nil
 	}
 	list, err := s.Generations()
@@ -140,7 +142,7 @@ func (s *Store) mayGo(ctx context.Context, files *fileSet, numbers []uint64) err
 			good++
 		}
 	}
-	if good < s.policy.MinSnapshots && denied != 0 {
+	if good < least && denied != 0 {
 		return &DeniedError{denied, DeniedMin}
 	}
 	return nil

@@ -74,6 +74,7 @@ func (g *Generation) inspect(ctx context.Context) (*Damage, []copyRequest, error
 	var mu sync.Mutex
 	bad := map[blockOf]bool{}
 	work := tasks(g.gather(0, g.Pages(), true))
+	progress := g.store.progress(pagesOf(work))
 	err := inParallel(ctx, g.store.restoreWorkers, len(work), func(next func() (int, bool)) error {
 		r := blockReader{generation: g, strong: true, bad: func(file, block uint64) {
 			mu.Lock()
@@ -85,6 +86,7 @@ func (g *Generation) inspect(ctx context.Context) (*Damage, []copyRequest, error
 			if err := r.read(&work[i]); err != nil {
 				return err
 			}
+			progress.add(work[i].pages())
 		}
 		return nil
 	})

@@ -31,6 +31,22 @@ type task struct {
 	pieces []piece
 }
 
+func (t *task) pages() uint64 {
+	var n uint64
+	for _, p := range t.pieces {
+		n += p.count
+	}
+	return n
+}
+
+func pagesOf(work []task) uint64 {
+	var n uint64
+	for i := range work {
+		n += work[i].pages()
+	}
+	return n
+}
+
 // readSize bounds what is read at once.
 const readSize = 1 << 20
 
@@ -107,7 +123,11 @@ func tasks(list []*fileWork) []task {
 // and further copies of pages are checked too, and the first damage ends it; else a damaged page is taken from its
 // next copy.
 func (g *Generation) readAll(ctx context.Context, memory []byte, from, to uint64, strong bool) error {
-	work := tasks(g.gather(from, to, strong))
+	return g.carryOut(ctx, tasks(g.gather(from, to, strong)), memory, from, strong, nil)
+}
+
+// carryOut is readAll with its tasks at hand.
+func (g *Generation) carryOut(ctx context.Context, work []task, memory []byte, from uint64, strong bool, p *progress) error {
 	return inParallel(ctx, g.store.restoreWorkers, len(work), func(next func() (int, bool)) error {
 		r := blockReader{generation: g, memory: memory, from: from, copies: !strong, strong: strong || g.store.key != nil}
 		defer r.close()
@@ -115,6 +135,7 @@ func (g *Generation) readAll(ctx context.Context, memory []byte, from, to uint64
 			if err := r.read(&work[i]); err != nil {
 				return err
 			}
+			p.add(work[i].pages())
 		}
 		return nil
 	})
@@ -291,5 +312,6 @@ func (g *Generation) verify(ctx context.Context) error {
 			return fmt.Errorf("section %q: %w", fresh.file.sections[i].name, err)
 		}
 	}
-	return fresh.readAll(ctx, nil, 0, fresh.Pages(), true)
+	work := tasks(fresh.gather(0, fresh.Pages(), true))
+	return fresh.carryOut(ctx, work, nil, 0, true, g.store.progress(pagesOf(work)))
 }

@@ -10,16 +10,17 @@ import (
 
 // lowSpace returns nil if enough storage is free.
 func (s *Store) lowSpace() error {
-	want := s.policy.MinFree.Bytes
-	if s.policy.MinFree == (Space{}) {
+	keep := s.rules().MinFree
+	want := keep.Bytes
+	if keep == (Space{}) {
 		return nil
 	}
-	if s.policy.MinFree.Percent > 0 {
+	if keep.Percent > 0 {
 		total, err := durable.Total(s.fsys, s.dir)
 		if err != nil && !errors.Is(err, durable.ErrUnsupported) {
 			return fmt.Errorf("size of the file system: %w", err)
 		}
-		want = max(want, uint64(s.policy.MinFree.Percent/100*float64(total)))
+		want = max(want, uint64(keep.Percent/100*float64(total)))
 	}
 	free, err := s.fsys.Free(s.dir)
 	if errors.Is(err, durable.ErrUnsupported) {
@@ -59,7 +60,7 @@ func (s *Store) makeRoom(ctx context.Context, base uint64) error {
 		victim := uint64(0)
 		for _, i := range list {
 			if i.Pinned || i.Number >= newest || i.Number == base || errors.Is(i.Err, ErrVersion) ||
-				i.Err == nil && good <= s.policy.MinSnapshots {
+				i.Err == nil && good <= s.rules().MinSnapshots {
 				continue
 			}
 			victim = i.Number

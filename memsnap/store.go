@@ -31,6 +31,9 @@ type Options struct {
 	CommitWorkers int
 	// RestoreWorkers is how many goroutines read, check and decompress during Restore and Verify; 0 means GOMAXPROCS.
 	RestoreWorkers int
+	// Progress, if not nil, is told how many of the pages Verify, Inspect, Repair, Export, Import and Diff have gone through,
+	// and how many there are; 0 if that is not known. It is called from several goroutines, but not at once.
+	Progress func(done, total uint64)
 }
 
 // minKey is the least length of a key, in bytes.
@@ -44,12 +47,13 @@ type Store struct {
 	now            func() time.Time
 	commitWorkers  int
 	restoreWorkers int
-	policy         Policy
 	key            []byte // nil: none
 	buffers        *bufferPool
 	budget         func(storedPages uint64) archiveBudget // budgetFor, but in tests
+	tell           func(done, total uint64)               // Options.Progress
 
 	mu      sync.Mutex
+	policy  Policy
 	session *Session
 	highest uint64 // the highest number that a file may have borne
 	newest  uint64 // the highest number that a file bears
@@ -64,7 +68,7 @@ type Store struct {
 func Open(dir string, o Options) (*Store, error) {
 	s := &Store{
 		fsys: o.FS, dir: dir, now: o.Now, commitWorkers: o.CommitWorkers, restoreWorkers: o.RestoreWorkers,
-		budget: budgetFor, policy: o.Policy, lines: map[uint64]uint64{}, moves: map[uint64]bool{},
+		budget: budgetFor, tell: o.Progress, policy: o.Policy, lines: map[uint64]uint64{}, moves: map[uint64]bool{},
 	}
 	if o.Key != nil {
 		if len(o.Key) < minKey {
@@ -108,6 +112,20 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	s.newest = s.highest
 	return s, nil
+}
+
+// SetPolicy changes what the store keeps from now on. What is under way may still go by the policy before.
+func (s *Store) SetPolicy(p Policy) {
+	s.mu.Lock()
+	s.policy = p
+	s.mu.Unlock()
+}
+
+// rules returns the policy.
+func (s *Store) rules() Policy {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.policy
 }
 
 // makeDir makes a directory and its missing parents, durably.
@@ -183,7 +201,7 @@ func (s *Store) OpenNewest(ctx context.Context) (*Generation, []Skipped, error) 
 // OpenNewestBelow is OpenNewest among the generations with a lower number. It serves to go on to the next older one when
 // damage shows up only in the pages of the newest.
 func (s *Store) OpenNewestBelow(ctx context.Context, limit uint64) (*Generation, []Skipped, error) {
-	return s.openNewest(ctx, limit, s.policy.Integrity)
+	return s.openNewest(ctx, limit, s.rules().Integrity)
 }
 
 func (s *Store) openNewest(ctx context.Context, limit uint64, integrity bool) (*Generation, []Skipped, error) {

@@ -240,10 +240,11 @@ func takeSteps(b *testing.B, o Options, tell func(string, time.Duration)) {
 		err = p.cache.seal()
 	}
 	step("load-machine-code", err)
-	p.kernel, err = wasi.OS()
+	p.system, err = wasi.OS()
 	if err != nil {
 		b.Fatal(err)
 	}
+	p.outside()
 	generation, _, err := p.store.OpenNewest(ctx)
 	step("open-generation", err)
 	saved, err := readGeneration(generation)
@@ -264,7 +265,7 @@ func takeSteps(b *testing.B, o Options, tell func(string, time.Duration)) {
 	step("restore-state", err)
 	goruntime.GC()
 	step("collect-garbage", nil)
-	_, err = meta.Resume(saved.image.Root, instrument.NormalPoints(saved.image.Frames))
+	_, err = meta.Resume(instrument.NormalPoints(saved.image.Frames))
 	step("make-resume-module", err)
 	step("make+load-resume-module", p.program.Precompile(ctx, saved.image))
 	if err := p.cache.seal(); err != nil { // for the next time

@@ -19,6 +19,8 @@ type Report struct {
 	// can. The fields below are as far filled in as the program could be read.
 	Refused []string
 	Kind    ProgramKind
+	// Calls are the functions of a reactor that can be called, with their types.
+	Calls   []string
 	Imports []Import
 	Memory  *MemoryNeeds // nil if it has none
 	// Features are those beyond WebAssembly 1.0 that it uses, sorted.
@@ -87,10 +89,14 @@ func check(src []byte, events func(Event)) *Report {
 	if err := engine.Missing(m, wasiFuncs(m)); err != nil {
 		refuse(err)
 	}
-	r.Kind = KindCommand
-	if _, err := entry(m); err != nil {
-		r.Kind = KindReactor
+	r.Kind = kindOf(m)
+	if err := checkEntry(m, false); err != nil {
 		refuse(err)
+	}
+	if r.Kind == KindReactor {
+		for _, c := range callables(m) {
+			r.Calls = append(r.Calls, c.String())
+		}
 	}
 	hot, meta, err := instrument.Instrument(m, instrument.Options{Progress: func(done, total int) {
 		if events != nil {

@@ -12,6 +12,7 @@ import (
 
 	"perdure/memsnap"
 	"perdure/runtime/internal/engine"
+	"perdure/runtime/internal/journal"
 )
 
 // ErrEnded is the answer to a request for a generation of a guest that has ended.
@@ -21,32 +22,54 @@ var ErrEnded = errors.New("the program has ended")
 // beside the guest's; the two meet in the Cut hook.
 type cutter struct {
 	requests chan cutRequest
+	full     chan struct{}  // the journal asks for a cut
 	taken    chan *takenCut // from the hook
 	over     chan struct{}  // closed when the guest has returned
 	done     chan struct{}  // closed when the loop has
+	changed  chan struct{}  // live has
+	idleCut  chan struct{}  // to a reactor that nobody calls: a cut is wanted
+	awake    chan struct{}  // from a reactor: it is called
 	err      error          // of the last, suspending cut; read after done
 
 	// The loop's own, but for the time between a request to the engine and the answer
 	// on taken, when it is the hook's.
 	staging     staging
+	still       int   // runs in staging that were copied before the guest stood still
+	stillBytes  int   // that were copied while it did, the last time
 	broken      error // why no generation can be made any more
+	noRoom      int   // how many in a row could not be made for want of room
 	idle        bool  // since the cut before, the guest only waited
 	idleSince   time.Time
 	lastCalls   uint64
 	precompiler precompiler
+	position    *journal.Position // of the newest generation
 
 	mu     sync.Mutex
 	wanted *wantedCut // what the hook shall do; nil: nothing, go on
+	live   Live
 
 	// The guest's goroutine only.
 	heap      []metrics.Sample
 	collected uint64 // bytes allocated until the last garbage collection
-	calls     uint64 // host calls that were carried out
+	calls     uint64 // calls of the host, and of a reactor, that were carried out
 }
 
 type cutRequest struct {
 	suspend bool
-	answer  chan<- cutAnswer // nil if nobody waits
+	answers []chan<- cutAnswer // of those who wait; each has room for one
+}
+
+// join adds the requests that wait too: one generation answers them all.
+func (r *cutRequest) join(requests <-chan cutRequest) {
+	for {
+		select {
+		case o := <-requests:
+			r.suspend = r.suspend || o.suspend
+			r.answers = append(r.answers, o.answers...)
+		default:
+			return
+		}
+	}
 }
 
 type cutAnswer struct {
@@ -54,7 +77,10 @@ type cutAnswer struct {
 	err  error
 }
 
-type wantedCut struct{ suspend bool }
+type wantedCut struct {
+	suspend bool
+	discard bool // with suspend: the journal has all that is needed
+}
 
 // takenCut is what the hook took.
 type takenCut struct {
@@ -63,7 +89,7 @@ type takenCut struct {
 	state processState
 	waits bool   // the guest waits in a host call
 	timed bool   // which ends by itself after some time
-	calls uint64 // host calls that were carried out before
+	calls uint64 // that were carried out before
 	err   error
 }
 
@@ -75,8 +101,13 @@ type generationData struct {
 }
 
 // init comes before anything else, so that a request may come before Run.
-func (c *cutter) init() {
+func (c *cutter) init(live Live) {
+	c.live = live
+	c.changed = make(chan struct{}, 1)
+	c.idleCut = make(chan struct{}, 1)
+	c.awake = make(chan struct{}, 1)
 	c.requests = make(chan cutRequest)
+	c.full = make(chan struct{}, 1)
 	c.taken = make(chan *takenCut)
 	c.over = make(chan struct{})
 	c.done = make(chan struct{})
@@ -102,7 +133,7 @@ func (c *cutter) stop() error {
 func (p *Process) Snapshot(ctx context.Context) (memsnap.Info, error) {
 	answer := make(chan cutAnswer, 1)
 	select {
-	case p.cutter.requests <- cutRequest{answer: answer}:
+	case p.cutter.requests <- cutRequest{answers: []chan<- cutAnswer{answer}}:
 	case <-p.cutter.over:
 		return memsnap.Info{}, ErrEnded
 	case <-ctx.Done():
@@ -119,19 +150,36 @@ func (p *Process) Snapshot(ctx context.Context) (memsnap.Info, error) {
 // loop takes generations at intervals and on request, until the guest has returned. A
 // cut begins only when the last one is durable.
 func (c *cutter) loop(ctx context.Context, p *Process) {
-	var timer *time.Timer
-	var tick <-chan time.Time
-	arm := func(after time.Duration) {
-		if p.opt.Every > 0 {
-			timer.Reset(max(after, time.Millisecond))
+	var took time.Duration // of the last cut, which ended then
+	ended := time.Now()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	arm := func() {
+		timer.Stop()
+		if l := c.settings(); l.Every > 0 {
+			timer.Reset(max(c.pauseBetween(&l, took)-time.Since(ended), time.Millisecond))
 		}
 	}
-	if p.opt.Every > 0 {
-		timer = time.NewTimer(p.opt.Every)
-		defer timer.Stop()
-		tick = timer.C
-	}
+	arm()
 	c.purge(p, (*memsnap.Store).Sweep)
+wait:
+	select {
+	case <-p.replayed():
+	case <-c.over:
+		return
+	case <-ctx.Done():
+		select {
+		case <-p.replayed(): // both at once: what there is has to be saved, below
+			break wait
+		default:
+		}
+		// The generation and the journal are the process: nothing is lost by leaving at once.
+		_, c.err = c.ask(p, wantedCut{suspend: true, discard: true})
+		if errors.Is(c.err, ErrEnded) {
+			c.err = nil
+		}
+		return
+	}
 	for {
 		var req cutRequest
 		select {
@@ -140,28 +188,39 @@ func (c *cutter) loop(ctx context.Context, p *Process) {
 		case <-ctx.Done():
 			req.suspend = true
 		case req = <-c.requests:
-		case <-tick:
+			req.join(c.requests)
+		case <-timer.C:
+		case <-c.full:
+		case <-c.awake:
+			if c.idle { // the next cut may be far
+				c.idle = false
+				arm()
+			}
+			continue
+		case <-c.changed:
+			arm()
+			c.purge(p, (*memsnap.Store).PurgeExpired)
+			continue
 		}
 		began := time.Now()
 		info, err := c.one(p, req)
-		took := time.Since(began)
-		if req.answer != nil {
-			req.answer <- cutAnswer{info, err}
+		ended = time.Now()
+		took = ended.Sub(began)
+		for _, a := range req.answers {
+			a <- cutAnswer{info, err}
 		}
 		switch {
 		case errors.Is(err, ErrEnded):
 			return
 		case err != nil && req.suspend:
 			c.err = err
-		case err != nil:
-			p.event(CommitFailedEvent{err})
-		case info.Number != 0:
-			p.event(CommittedEvent{info})
+		default:
+			c.tell(p, info, err)
 		}
 		if req.suspend {
 			return
 		}
-		arm(c.pauseBetween(&p.opt, took))
+		arm()
 	}
 }
 
@@ -178,12 +237,17 @@ func (c *cutter) one(p *Process, req cutRequest) (memsnap.Info, error) {
 	if err == nil {
 		err = s.err
 	}
+	c.still = len(s.runs)
+	s.ready(2*c.stillBytes + stagingReady)
 	var taken *takenCut
 	if err == nil || req.suspend { // who shall stop does so although it cannot be saved
 		var asked error
-		if taken, asked = c.ask(p, req.suspend); err == nil {
+		if taken, asked = c.ask(p, wantedCut{suspend: req.suspend}); err == nil {
 			err = asked
 		}
+	}
+	if err == nil && !req.suspend {
+		err = c.settle(p)
 	}
 	if err != nil {
 		c.undo(p)
@@ -196,10 +260,10 @@ func (c *cutter) one(p *Process, req cutRequest) (memsnap.Info, error) {
 	} else {
 		c.idle = false
 	}
-	if c.idle && !taken.timed && !req.suspend && req.answer == nil {
+	if c.idle && !taken.timed && !req.suspend && req.answers == nil {
 		return memsnap.Info{}, nil // the newest generation still is the process
 	}
-	info, err := c.finish(p, taken)
+	info, err := c.finish(p, taken, req.suspend)
 	if err != nil {
 		c.undo(p)
 		return memsnap.Info{}, err
@@ -209,10 +273,23 @@ func (c *cutter) one(p *Process, req cutRequest) (memsnap.Info, error) {
 	return info, nil
 }
 
+// settle makes the pages clean that the hook has copied, while the guest runs on: those which
+// it has changed by now stay dirty.
+func (c *cutter) settle(p *Process) error {
+	c.stillBytes = 0
+	for _, r := range c.staging.runs[c.still:] {
+		c.stillBytes += len(r.data)
+		if err := p.mem.Settle(r.first, r.data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // purge removes what need not be kept. That it fails costs space and nothing else, so that
 // the operator is told and the process goes on.
 func (c *cutter) purge(p *Process, do func(*memsnap.Store, context.Context) (memsnap.PurgeReport, error)) {
-	if p.opt.Keep == (memsnap.Policy{}) {
+	if c.settings().Keep == (memsnap.Policy{}) {
 		return
 	}
 	if _, err := do(p.store, context.Background()); err != nil {
@@ -223,12 +300,12 @@ func (c *cutter) purge(p *Process, do func(*memsnap.Store, context.Context) (mem
 // pauseBetween is how long to wait after a cut that took so long. A guest that only waits
 // is cut less and less often: all that changes is how long it has waited, and a small part
 // of that may be lost.
-func (c *cutter) pauseBetween(o *Options, took time.Duration) time.Duration {
-	every := o.Every
+func (c *cutter) pauseBetween(l *Live, took time.Duration) time.Duration {
+	every := l.Every
 	if c.idle {
 		every = max(every, min(time.Since(c.idleSince)/idleShare, idleEvery))
 	}
-	return max(every-took, time.Duration(float64(took)*(1/o.MaxShare-1)))
+	return max(every-took, time.Duration(float64(took)*(1/l.MaxShare-1)))
 }
 
 // undo makes the pages dirty again whose copies are thrown away.
@@ -243,12 +320,16 @@ func (c *cutter) undo(p *Process) {
 }
 
 // ask makes the guest cut and waits for it.
-func (c *cutter) ask(p *Process, suspend bool) (*takenCut, error) {
+func (c *cutter) ask(p *Process, wanted wantedCut) (*takenCut, error) {
 	c.mu.Lock()
-	c.wanted = &wantedCut{suspend: suspend}
+	c.wanted = &wanted
 	c.mu.Unlock()
 	p.inst.Request()
 	p.wasi.Interrupt()
+	select {
+	case c.idleCut <- struct{}{}:
+	default: // it has not looked at the last one, and will
+	}
 	force := time.NewTimer(forceAfter)
 	defer force.Stop()
 	for {
@@ -277,34 +358,48 @@ func (p *Process) cut(capture *engine.Capture) (goOn bool) {
 	if wanted == nil {
 		return true
 	}
+	if wanted.discard {
+		c.taken <- &takenCut{}
+		return false
+	}
 	t := p.take(capture)
 	c.taken <- t
 	return !wanted.suspend
 }
 
+// journalFull asks for a cut, since much was recorded since the last one.
+func (c *cutter) journalFull() {
+	select {
+	case c.full <- struct{}{}:
+	default: // asked already
+	}
+}
+
 // take takes everything that must be of one instant.
 func (p *Process) take(capture *engine.Capture) *takenCut {
-	began := time.Now()
 	c := &p.cutter
 	t := &takenCut{state: p.state, calls: c.calls}
+	if p.journal != nil {
+		if t.err = p.journal.GoLive(); t.err != nil {
+			return t
+		}
+	}
 	if pending, ok := p.wasi.Pending(); ok {
 		t.waits, t.timed = true, pending.Deadline >= 0
 	}
-	if t.err = p.mem.Collect(c.staging.add); t.err != nil {
+	t.waits = t.waits || p.state.Phase == phaseIdle
+	if t.err = p.mem.Peek(c.staging.add); t.err != nil {
 		return t
 	}
 	if t.image, t.err = capture.Raw(); t.err != nil {
 		return t
 	}
-	state, err := p.wasi.Save()
-	if err != nil {
-		t.err = err
+	if t.err = p.saveHost(t); t.err != nil {
 		return t
 	}
-	t.data.sections = map[string][]byte{sectionWASI: state}
 	t.data.pages = uint64(len(p.mem.Bytes())) / memsnap.PageSize
 	c.collectGarbage()
-	t.data.pause = time.Since(began)
+	t.data.pause = time.Since(capture.Since)
 	return t
 }
 
@@ -318,21 +413,56 @@ func (c *cutter) collectGarbage() {
 	}
 }
 
-// finish makes the generation of what was taken, while the guest runs on.
-func (c *cutter) finish(p *Process, t *takenCut) (memsnap.Info, error) {
+// finish makes the generation of what was taken, while the guest runs on, or of the last
+// moment.
+func (c *cutter) finish(p *Process, t *takenCut, last bool) (memsnap.Info, error) {
 	image, err := t.image()
 	if err != nil {
 		return memsnap.Info{}, err
 	}
 	t.data.sections[sectionStack] = engine.EncodeImage(image)
+	p.syncJournal(&t.state)
 	if t.data.sections[sectionProcess], err = json.Marshal(t.state); err != nil {
 		return memsnap.Info{}, err
 	}
-	info, err := p.commit(context.Background(), t.data)
+	commit := p.commit
+	if last {
+		commit = p.commitLast
+	}
+	info, err := commit(context.Background(), t.data)
 	if err == nil {
+		p.retireJournal(t.state.Journal)
 		c.precompiler.run(p.program, p.cache, image)
 	}
 	return info, err
+}
+
+// commitLast makes the last generation of a run. On a full disk it tries again for a while:
+// what is not stored by then is lost.
+func (p *Process) commitLast(ctx context.Context, d generationData) (memsnap.Info, error) {
+	wait := p.opt.hooks.lastFor
+	if wait == 0 {
+		wait = lastFor
+	}
+	told := false
+	for until := time.Now().Add(wait); ; {
+		info, err := p.commit(ctx, d)
+		if _, full := lowSpace(err); !full || !time.Now().Before(until) {
+			return info, err
+		}
+		if !told {
+			told = true
+			p.event(WarningEvent{fmt.Sprintf("the last moment cannot be saved yet, trying again for %v: %v", wait, err)})
+		}
+		p.cutter.purge(p, (*memsnap.Store).PurgeExpired)
+		timer := time.NewTimer(lastEvery)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return info, err
+		}
+	}
 }
 
 // commit makes a generation of the staged pages and the sections.
@@ -362,6 +492,7 @@ func (p *Process) commit(ctx context.Context, d generationData) (memsnap.Info, e
 		return memsnap.Info{}, err
 	}
 	p.base = info.Number
+	p.status.generation.Store(p.base)
 	return info, nil
 }
 

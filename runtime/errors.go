@@ -17,6 +17,13 @@ var ErrNoProgram = errors.New("program not found")
 // does not fit the program.
 var ErrBadState = errors.New("saved state cannot be used")
 
+// ErrProcessExists says that there is a process already where a new one should be made.
+var ErrProcessExists = errors.New("process exists already")
+
+// ErrBadExport says that what should be imported is not an export of a process, or is
+// damaged.
+var ErrBadExport = errors.New("not a whole export of a process")
+
 // LockedError says that another worker runs the process.
 type LockedError struct {
 	Name string

@@ -52,6 +52,31 @@ func (e RestoredEvent) String() string {
 	return fmt.Sprintf("goes on from generation %d of %s", e.Generation.Number, e.Generation.Time.Local().Format("2006-01-02 15:04:05.000"))
 }
 
+// CallFinishedEvent tells how a call of a reactor ended that a restore has found under way: there
+// is nobody else to tell.
+type CallFinishedEvent struct {
+	Export  string
+	Results []Value
+	Err     error // a *TrapError, or nil
+}
+
+func (e CallFinishedEvent) String() string {
+	if e.Err != nil {
+		return fmt.Sprintf("the call of %s that was under way has failed: %v", plain(e.Export), e.Err)
+	}
+	return fmt.Sprintf("the call of %s that was under way has returned %v", plain(e.Export), e.Results)
+}
+
+// ReplayedEvent tells that the guest has been brought to where it was when it was killed.
+type ReplayedEvent struct {
+	Records int           // answers of the outside that were played
+	Took    time.Duration // from the restore on
+}
+
+func (e ReplayedEvent) String() string {
+	return fmt.Sprintf("played %d answers from the journal, nothing is lost", e.Records)
+}
+
 // SkippedEvent tells that a generation could not be used and an older one is tried.
 type SkippedEvent struct {
 	Generation uint64

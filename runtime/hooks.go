@@ -1,6 +1,8 @@
 package runtime
 
 import (
+	"time"
+
 	"perdure/internal/durable"
 	"perdure/runtime/internal/engine"
 	"perdure/runtime/internal/wasi"
@@ -15,4 +17,10 @@ type hooks struct {
 	poll func() engine.PollAnswer
 	// fs takes the place of the operating system's, for the generations.
 	fs durable.FS
+	// lastFor takes the place of the constant.
+	lastFor time.Duration
+	// kernel stands between the journal and the outside.
+	kernel func(wasi.Kernel) wasi.Kernel
+	// rotateAt takes the place of the journal's, in bytes.
+	rotateAt int
 }

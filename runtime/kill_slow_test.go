@@ -22,3 +22,6 @@ func TestKillOften(t *testing.T) {
 		t.Errorf("%d kills, want 500", total.kills)
 	}
 }
+
+// A reactor killed often, between calls and in them.
+func TestReactorKillOften(t *testing.T) { reactorKillTest(t, 12) }

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,9 +11,13 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
+
+	"perdure/runtime/internal/wasi"
+	"time"
 )
 
 // workerEnv makes the test binary a worker: it holds a workerSpec as JSON.
@@ -31,8 +36,21 @@ type workerSpec struct {
 	// Full is the path of a file: while it exists, the file system of the generations
 	// is full.
 	Full string
+	// LastFor takes the place of the constant.
+	LastFor time.Duration
+	// Stdout is the path of a file that the guest's output is appended to.
+	Stdout string
+	// KillAt makes the worker kill itself at that call to the outside, counted from 1: before
+	// it, or after its effect.
+	KillAt    int
+	KillAfter bool
+	// RotateAt is after how many bytes a cut begins a new segment of the journal.
+	RotateAt int
 	// SnapshotOnUSR1 makes the worker take a generation when it gets that signal.
 	SnapshotOnUSR1 bool
+	// Calls makes the worker call what its standard input says, a call a line, and print each
+	// answer like an event, of the kind Answer and with its number.
+	Calls bool
 }
 
 // The events of a worker go to its standard output, among what the guest prints, so that
@@ -81,8 +99,22 @@ func worker(text string) int {
 		// One write, so that it is whole when the worker is killed.
 		fmt.Fprintf(os.Stdout, eventBegin+"%T %d %s"+eventEnd, e, generationOf(e), e)
 	}
+	o.hooks.lastFor = spec.LastFor
 	if spec.Full != "" {
 		o.hooks.fs = fullFS{flag: spec.Full}
+	}
+	o.hooks.rotateAt = spec.RotateAt
+	if spec.Stdout != "" {
+		f, err := os.OpenFile(spec.Stdout, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
+		if err != nil {
+			return fail(err)
+		}
+		o.hooks.stdio = &[3]wasi.Handle{0, wasi.Handle(f.Fd()), 2}
+		defer f.Close()
+	}
+	calls := &countingKernel{at: spec.KillAt, after: spec.KillAfter}
+	if spec.KillAt != 0 {
+		o.hooks.kernel = func(k wasi.Kernel) wasi.Kernel { calls.Kernel = k; return calls }
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer cancel()
@@ -106,6 +138,9 @@ func worker(text string) int {
 			}
 		}()
 	}
+	if spec.Calls {
+		go answerCalls(p)
+	}
 	r, err := p.Run(ctx)
 	if err == nil {
 		err = p.Close()
@@ -113,10 +148,23 @@ func worker(text string) int {
 	if err != nil {
 		return fail(err)
 	}
+	if spec.KillAt < 0 {
+		calls.tell()
+	}
 	if r.Suspended {
 		return statusSuspended
 	}
 	return int(r.ExitCode)
+}
+
+// answerCalls makes calls for as long as the worker lives.
+func answerCalls(p *Process) {
+	lines := bufio.NewScanner(os.Stdin)
+	for n := 0; lines.Scan(); n++ {
+		words := strings.Fields(lines.Text())
+		vs, err := p.Call(context.Background(), words[0], words[1:])
+		fmt.Fprintf(os.Stdout, eventBegin+"Answer %d %s"+eventEnd, n, answerText(vs, err))
+	}
 }
 
 // generationOf returns the number of the generation that an event is about, or 0.

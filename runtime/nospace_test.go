@@ -93,11 +93,11 @@ func fullTest(t *testing.T, change func(*workerSpec), fill, free func()) {
 		fill()
 		work()
 		c.expect("read 1 1", fmt.Sprintf("read: %d", 3+2*round))
-		again("CommitFailedEvent", 1)
+		again("LowSpaceEvent", 1)
 		good := len(c.events("CommittedEvent"))
 		work()
 		c.expect("read 1 1", fmt.Sprintf("read: %d", 4+2*round))
-		again("CommitFailedEvent", 3) // at least one of these cuts came after that
+		again("LowSpaceEvent", 3) // at least one of these cuts came after that
 		if now := len(c.events("CommittedEvent")); now != good {
 			t.Errorf("%d generations on a full disk", now-good)
 		}
@@ -105,6 +105,7 @@ func fullTest(t *testing.T, change func(*workerSpec), fill, free func()) {
 		if !c.await(time.Minute, good+1, "CommittedEvent") {
 			t.Fatalf("no generation though there is space\n%s", c.describe())
 		}
+		c.has("RoomAgainEvent")
 		verify(t, c.spec.Options.Dir)
 		if round == 2 {
 			break
@@ -169,4 +170,66 @@ func TestFullDiskReally(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestStopOnFullDisk holds that a process which is suspended or ends on a full disk waits for
+// space, says so, and loses nothing when there is some in time; and that else it ends with an
+// error and goes on from what was saved before.
+func TestStopOnFullDisk(t *testing.T) {
+	const soon = 200 * time.Millisecond
+	for _, tt := range []struct {
+		name   string
+		last   func(*talk) // makes it stop
+		within time.Duration
+		status int
+		next   string // of the file, in the next life
+	}{
+		{"suspended", func(c *talk) { c.signal(syscall.SIGTERM) }, time.Minute, statusSuspended, "read: 2"},
+		{"suspended for good", func(c *talk) { c.signal(syscall.SIGTERM) }, soon, statusError, "read: 1"},
+		{"ended", exitWith3, time.Minute, 3, ""},
+		{"ended for good", exitWith3, soon, statusError, "read: 1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			flag := filepath.Join(t.TempDir(), "full")
+			c := newTalk(t, func(s *workerSpec) { s.Full, s.LastFor = flag, tt.within })
+			c.write("in", "0123456789")
+			c.expect("open 1 r /in", "open: 0", "read 1 1", "read: 0")
+			c.snapshot()
+			if err := os.WriteFile(flag, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			c.expect("read 1 1", "read: 1")
+			tt.last(c)
+			c.has("WarningEvent")
+			if !c.warned("cannot be saved yet") {
+				t.Errorf("nothing was said of the disk\n%s", c.describe())
+			}
+			if tt.within != soon {
+				if err := os.Remove(flag); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.ends(tt.status)
+			if tt.within == soon {
+				if err := os.Remove(flag); err != nil {
+					t.Fatal(err)
+				}
+			}
+			verify(t, c.spec.Options.Dir)
+			c.start()
+			if tt.next == "" {
+				c.has("StartedEvent")
+				return
+			}
+			c.has("RestoredEvent")
+			c.expect("read 1 1", tt.next)
+		})
+	}
+}
+
+func exitWith3(c *talk) {
+	if _, err := c.input.WriteString("exit 3\n"); err != nil {
+		c.t.Fatal(err)
+	}
 }

@@ -3,6 +3,7 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"perdure/memsnap"
@@ -21,7 +22,8 @@ type Options struct {
 	// share it. Empty means none.
 	CacheDir string
 
-	// Program is the path of the module; Source, if not nil, its bytes.
+	// Program is the path of the module; Source, if not nil, its bytes. Without either the
+	// process goes on with the copy that it keeps.
 	Program string
 	Source  []byte
 
@@ -42,6 +44,19 @@ type Options struct {
 	// closes what it gets.
 	Sockets func() (SocketKeeper, error) `json:"-"`
 
+	// Output takes what the guest writes to its standard output and error; nil means those of
+	// this process. Stdin is the guest's standard input; nil means that of this process. It
+	// stays the caller's, and open until Close.
+	Output Output   `json:"-"`
+	Stdin  *os.File `json:"-"`
+	// OpenFiles is how many descriptors the guest may have; 0 means 4096.
+	OpenFiles int
+
+	// CommandOnly refuses a reactor, for a caller who calls nothing.
+	CommandOnly bool
+	// DurableCalls makes Call return only when a generation has what the call did.
+	DurableCalls bool
+
 	// Every is the time between the starts of two cuts; 0 means only on request and at
 	// the end. It stretches so that snapshots take at most MaxShare of the time.
 	Every time.Duration
@@ -49,6 +64,15 @@ type Options struct {
 	MaxShare float64
 	// Keep says which generations are kept; the zero value keeps all.
 	Keep memsnap.Policy
+	// Key authenticates the generations, as memsnap.Options.Key does; nil means none.
+	Key []byte `json:"-"`
+	// Durability is what survives a crash beyond the newest generation; empty means
+	// DurabilityNone. JournalMax is after how many recorded bytes a cut is taken at once; 0
+	// means 64 MiB, and the most is 512 MiB. OnDivergence is what becomes of a process that
+	// cannot be brought to where it was; empty means DivergenceGeneration.
+	Durability   Durability
+	JournalMax   uint64
+	OnDivergence OnDivergence
 	// MemoryLimit bounds linear memory, in bytes; 0 means 4 GiB.
 	MemoryLimit uint64
 
@@ -64,6 +88,17 @@ type Preopen struct {
 	Host     string
 	Guest    string
 	ReadOnly bool
+}
+
+// Output takes what a guest writes to its standard output (stream 1) and error (stream 2). To
+// the guest they look like a terminal.
+type Output interface {
+	// Write takes all or a first part of p, which is valid during the call only, without
+	// waiting. When n is 0 and wait is not, it takes nothing now and is to be asked again after
+	// wait; the guest waits, and may be cut meanwhile. An error that is an errno of the system,
+	// such as ENOSPC, is what the guest gets; any other is an I/O error to it. It is called on
+	// the guest's goroutine and must not call the Process.
+	Write(stream int, p []byte) (n int, wait time.Duration, err error)
 }
 
 // SocketKeeper holds the sockets of a process while no worker runs it. KeptSocket,
@@ -93,6 +128,10 @@ const (
 	// than at the last cut, and every idleEvery at the latest.
 	idleShare = 8
 	idleEvery = 10 * time.Second
+	// lastFor is how long a process that stops tries to store its last generation on a full
+	// disk, and lastEvery how often. Who stops it may kill it after ten seconds.
+	lastFor   = 8 * time.Second
+	lastEvery = 100 * time.Millisecond
 	// collectAfter is how many bytes may be allocated between two garbage collections.
 	collectAfter = 48 << 20
 	// collectEvery is after how many host calls that is looked at between cuts.
@@ -103,15 +142,10 @@ func (o *Options) check() error {
 	switch {
 	case o.Dir == "":
 		return errors.New("no directory for the process")
-	case o.Every < 0:
-		return errors.New("the interval between snapshots is negative")
+	case o.OpenFiles < 0:
+		return errors.New("the number of open files is negative")
 	case o.MemoryLimit != 0 && o.MemoryLimit < wasmPageSize:
 		return fmt.Errorf("a memory limit of %d bytes is less than one wasm page of %d", o.MemoryLimit, wasmPageSize)
-	case o.MaxShare < 0 || o.MaxShare > 1:
-		return errors.New("the share of the time for snapshots is not between 0 and 1")
-	}
-	if o.MaxShare == 0 {
-		o.MaxShare = defaultShare
 	}
 	return nil
 }

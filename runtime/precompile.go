@@ -29,7 +29,7 @@ func (c *precompiler) run(p *engine.Program, cache *machineCache, im *engine.Ima
 	if now.Before(c.after) {
 		return
 	}
-	key := instrument.PointsKey(im.Root, engine.Points(im))
+	key := instrument.PointsKey(engine.Points(im))
 	if c.done[key] {
 		return
 	}

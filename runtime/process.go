@@ -17,6 +17,7 @@ import (
 	"perdure/internal/durable"
 	"perdure/memsnap"
 	"perdure/runtime/internal/engine"
+	"perdure/runtime/internal/journal"
 	"perdure/runtime/internal/linmem"
 	"perdure/runtime/internal/wasi"
 	"perdure/runtime/internal/wasm"
@@ -31,8 +32,8 @@ const (
 // oldProgram names the copy of a program that the process ran before.
 func oldProgram(sum string) string { return "program-" + sum + ".wasm" }
 
-// Process is one persistent process. One goroutine calls Open, Run and Close; Snapshot may
-// be called from others.
+// Process is one persistent process. One goroutine calls Open, Run and Close; Snapshot Call, Status
+// and Reconfigure may be called from others.
 type Process struct {
 	opt     Options
 	opened  time.Time
@@ -45,19 +46,35 @@ type Process struct {
 	engine  *engine.Engine
 	program *engine.Program
 	mem     *linmem.Memory
-	kernel  *wasi.System
-	keeper  SocketKeeper // nil if there is none
+	system  *wasi.System
+	kernel  wasi.Kernel // what the guest has of it
+	behind  wasi.Kernel // what the host calls: kernel, or the journal before it
+	stdio   *[3]wasi.Handle
+	keeper  SocketKeeper     // nil if there is none
+	journal *journal.Journal // nil if there is none
 	wasi    *wasi.Host
 	inst    *engine.Instance
 
 	// Fixed by Open, used by Run.
-	saved  *savedProcess // to go on from; nil for a fresh start
-	base   uint64        // generation that memory is tracked against
-	state  processState
-	before StartedEvent
+	saved   *savedProcess // to go on from; nil for a fresh start
+	base    uint64        // generation that memory is tracked against
+	state   processState
+	before  StartedEvent
+	endedAt uint64 // the generation in which the life before ended
+	// Restarts of state, which changes.
+	restarts uint64
 
 	cutter cutter
-	events sync.Mutex // held while opt.Events is called
+	status status
+
+	reactor bool          // fixed by Open
+	calls   chan *call    // to Run
+	over    chan struct{} // closed when Run has returned
+	runErr  error         // of Run, once over is closed
+	// uncovered tells that the journal has missed something in this life. It is of the guest's
+	// goroutine.
+	uncovered bool
+	events    sync.Mutex // held while opt.Events is called
 }
 
 // Result is how a run ended.
@@ -74,11 +91,13 @@ type Result struct {
 // or starts anew if there is none or if it has ended. The errors *LockedError,
 // *RefusedError, *OtherProgramError and ErrNoProgram are those of the caller's making.
 func Open(ctx context.Context, o Options) (p *Process, err error) {
-	if err := o.check(); err != nil {
+	live := Live{Every: o.Every, MaxShare: o.MaxShare, Keep: o.Keep}
+	if err := errors.Join(o.check(), live.check()); err != nil {
 		return nil, err
 	}
 	p = &Process{opt: o, opened: time.Now()}
-	p.cutter.init()
+	p.cutter.init(live)
+	p.calls, p.over = make(chan *call), make(chan struct{})
 	opened := p // a return of nil sets p
 	defer func() {
 		if err != nil {
@@ -95,9 +114,10 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 		}
 		return nil, err
 	}
-	if _, err := entry(p.module); err != nil {
+	if err := checkEntry(p.module, o.CommandOnly); err != nil {
 		return nil, &RefusedError{Program: p.opt.programName(), Err: err}
 	}
+	p.reactor = kindOf(p.module) == KindReactor
 	if p.module.NumMemories() > 0 {
 		if need := p.module.MemoryAt(0).Min * wasmPageSize; need > p.memoryLimit() {
 			return nil, &RefusedError{Program: p.opt.programName(),
@@ -112,13 +132,14 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 	if err := p.occupy(); err != nil {
 		return nil, err
 	}
-	if p.store, err = memsnap.Open(filepath.Join(o.Dir, generationsDir), memsnap.Options{FS: o.hooks.fs, Policy: o.Keep}); err != nil {
+	if p.store, err = memsnap.Open(filepath.Join(o.Dir, generationsDir), memsnap.Options{FS: o.hooks.fs, Policy: o.Keep, Key: o.Key}); err != nil {
 		return nil, err
 	}
-	if p.kernel, err = wasi.OS(); err != nil {
+	if p.system, err = wasi.OS(); err != nil {
 		return nil, err
 	}
 	p.useKeeper()
+	p.outside()
 	if err := p.restoreNewest(ctx); err != nil {
 		return nil, err
 	}
@@ -133,24 +154,15 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 
 // occupy takes the directory of the process, and for a fresh start makes room for it.
 func (p *Process) occupy() (err error) {
-	if err := os.MkdirAll(p.opt.Dir, 0o700); err != nil {
-		return err
+	if p.opt.Fresh {
+		to, err := Retire(p.opt.Dir, p.opt.Name)
+		if err != nil {
+			return err
+		}
+		if to != "" {
+			p.event(RetiredEvent{Dir: to})
+		}
 	}
-	if p.lock, err = lock(p.opt.Dir, p.opt.Name); err != nil || !p.opt.Fresh {
-		return err
-	}
-	if had, err := hasGenerations(p.opt.Dir); err != nil || !had {
-		return err
-	}
-	to, err := retire(p.opt.Dir)
-	if err != nil {
-		return err
-	}
-	p.event(RetiredEvent{Dir: to})
-	if err := p.lock.Close(); err != nil { // it is that of the old one
-		return err
-	}
-	p.lock = nil
 	if err := os.MkdirAll(p.opt.Dir, 0o700); err != nil {
 		return err
 	}
@@ -185,12 +197,18 @@ func (p *Process) event(e Event) {
 func (p *Process) findProgram() ([]byte, error) {
 	kept := filepath.Join(p.opt.Dir, programFile)
 	src, err := p.opt.Source, error(nil)
-	if src == nil {
+	switch {
+	case src != nil:
+	case p.opt.Program == "":
+		err = fmt.Errorf("%w: process %q keeps no copy of one", ErrNoProgram, p.opt.Name)
+	default:
 		src, err = readProgram(p.opt.Program)
 	}
 	if errors.Is(err, ErrNoProgram) {
 		if b, kerr := os.ReadFile(kept); kerr == nil {
-			p.event(WarningEvent{fmt.Sprintf("%s is gone, going on with the copy that the process keeps", p.opt.Program)})
+			if p.opt.Program != "" {
+				p.event(WarningEvent{fmt.Sprintf("%s is gone, going on with the copy that the process keeps", p.opt.Program)})
+			}
 			src, err = b, nil
 			p.copied = true
 		}
@@ -205,6 +223,9 @@ func (p *Process) findProgram() ([]byte, error) {
 // badCopy is the error of a process whose program is gone and whose copy is not what it
 // was.
 func (p *Process) badCopy(why error) error {
+	if p.opt.Program == "" {
+		return fmt.Errorf("%w: the copy that the process keeps is damaged: %v", ErrNoProgram, why)
+	}
 	return fmt.Errorf("%w: %s, and the copy that the process keeps is damaged: %v", ErrNoProgram, p.opt.Program, why)
 }
 
@@ -282,11 +303,14 @@ func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 		return p.badCopy(fmt.Errorf("SHA-256 %.12s…, was %.12s…", p.sum, saved.state.Program))
 	}
 	if saved.state.Phase == phaseEnded {
-		p.before = StartedEvent{Ended: true, ExitCode: saved.state.ExitCode}
+		p.before, p.endedAt = StartedEvent{Ended: true, ExitCode: saved.state.ExitCode}, g.Info().Number
 		return g.Close()
 	}
 	if saved.state.Program != p.sum {
 		return &OtherProgramError{Name: p.opt.Name, Have: saved.state.Program, Want: p.sum}
+	}
+	if err := saved.fits(p.module); err != nil {
+		return err
 	}
 	if err := p.instantiate(ctx); err != nil {
 		return err
@@ -312,29 +336,26 @@ func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 	if err := p.inst.Restore(saved.image); err != nil {
 		return fmt.Errorf("%w: generation %d: %w", ErrBadState, g.Info().Number, err)
 	}
-	if _, _, err := p.program.Meta().CheckStack(saved.image.Root, saved.image.Frames); err != nil {
-		return fmt.Errorf("%w: generation %d: %w", ErrBadState, g.Info().Number, err)
-	}
-	if err := p.inst.Prepare(saved.image); err != nil {
-		return fmt.Errorf("generation %d: %w", g.Info().Number, err) // of compiling: no damage
+	if saved.state.Phase != phaseIdle { // which has no stack
+		if _, _, err := p.program.Meta().CheckStack(saved.image.Root, saved.image.Frames); err != nil {
+			return fmt.Errorf("%w: generation %d: %w", ErrBadState, g.Info().Number, err)
+		}
+		if err := p.inst.Prepare(saved.image); err != nil {
+			return fmt.Errorf("generation %d: %w", g.Info().Number, err) // of compiling: no damage
+		}
 	}
 	p.sealCache()
-	host, warnings, err := wasi.Restore(saved.wasi, p.wasiConfig(), p.kernel)
+	err = p.restoreHost(saved.wasi, saved.state.Journal)
 	if errors.Is(err, wasi.ErrState) {
 		return fmt.Errorf("%w: generation %d: %w", ErrBadState, g.Info().Number, err)
 	}
 	if err != nil {
 		return err
 	}
-	for _, w := range warnings {
-		p.event(WarningEvent{w.String()})
-	}
-	if n := host.SocketCounts(); n != (wasi.SocketCounts{}) {
-		p.event(SocketsEvent(n))
-	}
-	p.wasi = host
 	p.saved, p.base, p.state = saved, g.Info().Number, saved.state
 	p.state.Restarts++
+	p.restarts = p.state.Restarts
+	p.status.generation.Store(p.base)
 	return nil
 }
 
@@ -343,12 +364,13 @@ func (p *Process) fresh(ctx context.Context) error {
 	if err := p.instantiate(ctx); err != nil {
 		return err
 	}
-	host, err := wasi.New(p.wasiConfig(), p.kernel)
-	if err != nil {
+	if err := p.beginLife(p.endedAt); err != nil {
 		return err
 	}
-	p.wasi = host
-	p.state = processState{Version: processVersion, Program: p.sum, Phase: phaseMain}
+	p.state = processState{Version: 1, Program: p.sum, Phase: phaseMain}
+	if p.reactor {
+		p.state.Version, p.state.Phase = reactorVersion, phaseInit
+	}
 	if p.module.Start != nil {
 		p.state.Phase = phaseStart
 	}
@@ -361,6 +383,7 @@ func (p *Process) instantiate(ctx context.Context) error {
 	if p.mem, err = linmem.New(linmem.Options{Limit: p.memoryLimit()}); err != nil {
 		return err
 	}
+	p.status.memory.Store(p.mem)
 	if err := p.mem.Fallback(); err != nil {
 		p.event(WarningEvent{fmt.Sprintf("this kernel does not track written pages, so that snapshots read all memory: %v", err)})
 	}
@@ -393,54 +416,17 @@ func (p *Process) growTo(size uint64) error {
 	return nil
 }
 
-func (p *Process) wasiConfig() wasi.Config {
-	c := wasi.Config{Args: p.opt.Args, Env: p.opt.Env, Stdio: p.opt.hooks.stdio}
-	for _, d := range p.opt.Preopens {
-		c.Preopens = append(c.Preopens, wasi.Preopen{Host: d.Host, Guest: d.Guest, ReadOnly: d.ReadOnly})
-	}
-	for _, l := range p.opt.Listeners {
-		c.Listeners = append(c.Listeners, wasi.Listener{Network: l.Network, Address: l.Address})
-	}
-	c.AllowConnect, c.AllowBind = p.opt.AllowConnect, p.opt.AllowBind
-	return c
-}
-
-// wasiCalls joins the engine with the WASI host.
-type wasiCalls Process
-
-func (w *wasiCalls) Call(i int, stack []uint64) error {
-	r, err := w.wasi.Call(i, w.mem.Bytes(), stack)
-	return w.result(r, stack, err)
-}
-
-func (w *wasiCalls) Resume(stack []uint64) error {
-	r, err := w.wasi.Resume(w.mem.Bytes())
-	return w.result(r, stack, err)
-}
-
-func (w *wasiCalls) result(r uint32, stack []uint64, err error) error {
-	switch {
-	case err == nil:
-		if w.cutter.calls++; w.cutter.calls%collectEvery == 0 {
-			w.cutter.collectGarbage()
-		}
-		if len(stack) > 0 {
-			stack[0] = uint64(r)
-		}
-		return nil
-	case errors.Is(err, wasi.ErrInterrupted):
-		return engine.ErrInterrupted
-	}
-	return err
-}
-
 // Restored tells whether Run will go on from a generation, and which.
 func (p *Process) Restored() (generation uint64, ok bool) { return p.base, p.saved != nil }
 
 // Run runs the guest until it ends or is suspended. When ctx is done the process is
 // suspended. The error is a *TrapError when the guest did what it must not. Run may be
-// called once.
-func (p *Process) Run(ctx context.Context) (Result, error) {
+// called once. A reactor does not end by itself: Run serves Call until ctx is done.
+func (p *Process) Run(ctx context.Context) (r Result, err error) {
+	defer func() {
+		p.runErr = err
+		close(p.over)
+	}()
 	// A guest owns a processor while it runs; the goroutine that asks it for cuts needs
 	// another. All of this stops the world, so it comes before the guest. Setting the number
 	// of processors, even to what it is, keeps the runtime from following that of a container;
@@ -456,20 +442,31 @@ func (p *Process) Run(ctx context.Context) (Result, error) {
 		p.event(p.before)
 	}
 	p.cutter.start(ctx, p)
-	err := p.runGuest()
+	err = p.runGuest()
 	cutErr := p.cutter.stop()
 
+	if p.journal != nil && !errors.Is(err, engine.ErrUnwound) {
+		if left := p.journal.Left(); left != nil && !isDivergence(err) {
+			err = left
+		}
+	}
 	var exit *wasi.ExitError
+	var live *journal.LiveError
 	switch {
+	case isDivergence(err):
+		return Result{Generation: p.base}, p.diverged(err)
+	case errors.As(err, &live):
+		return Result{Generation: p.base}, live
 	case errors.Is(err, engine.ErrUnwound):
 		p.park(cutErr)
 		return Result{Suspended: true, Generation: p.base}, cutErr
 	case errors.As(err, &exit):
 		p.state.ExitCode = exit.Code
-	case errors.Is(err, engine.ErrRewind):
+	case errors.Is(err, engine.ErrRewind), err != nil && p.reactor && !isTrap(err):
 		return Result{Generation: p.base}, err
 	case err != nil:
-		return Result{Generation: p.base}, newTrapError(err, p.program.Meta().OriginalIndex)
+		// To repeat all that led here would lead here again.
+		return Result{Generation: p.base}, errors.Join(newTrapError(err, p.program.Meta().OriginalIndex), p.dropJournal())
 	}
 	p.state.Phase = phaseEnded
 	err = p.commitEnd(ctx)
@@ -478,6 +475,9 @@ func (p *Process) Run(ctx context.Context) (Result, error) {
 
 // runGuest takes the guest through the rest of its life.
 func (p *Process) runGuest() error {
+	if p.reactor {
+		return p.runReactor()
+	}
 	resume := p.saved != nil
 	run := func(f uint32) error {
 		if resume {
@@ -504,6 +504,7 @@ func (p *Process) runGuest() error {
 // commitEnd makes the last generation of a guest that has ended: how it ended, and the
 // memory that it left.
 func (p *Process) commitEnd(ctx context.Context) error {
+	p.state.Journal = nil
 	b, err := json.Marshal(p.state)
 	if err != nil {
 		return err
@@ -513,7 +514,7 @@ func (p *Process) commitEnd(ctx context.Context) error {
 	if err := p.mem.Collect(s.add); err != nil {
 		return err
 	}
-	info, err := p.commit(context.WithoutCancel(ctx), generationData{
+	info, err := p.commitLast(context.WithoutCancel(ctx), generationData{
 		pages:    uint64(len(p.mem.Bytes())) / memsnap.PageSize,
 		sections: map[string][]byte{sectionProcess: b},
 	})
@@ -521,7 +522,7 @@ func (p *Process) commitEnd(ctx context.Context) error {
 		return fmt.Errorf("the program has ended with status %d, but that could not be saved: %w", p.state.ExitCode, err)
 	}
 	p.event(CommittedEvent{info})
-	return nil
+	return errors.Join(p.dropJournal(), removeJournal(p.opt.Dir))
 }
 
 // closeGuest gives back what belongs to one attempt to restore.
@@ -529,10 +530,14 @@ func (p *Process) closeGuest() error {
 	var errs []error
 	if p.wasi != nil {
 		if p.state.Phase != phaseEnded {
-			p.kernel.Leave()
+			p.system.Leave()
 		}
-		p.wasi.Close()
+		_ = p.quietly(func() error { p.wasi.Close(); return nil })
 		p.wasi = nil
+	}
+	if p.journal != nil {
+		errs = append(errs, p.journal.Release())
+		p.journal = nil
 	}
 	if p.inst != nil {
 		errs = append(errs, p.inst.Close())
@@ -553,8 +558,8 @@ func (p *Process) Close() error {
 	if p.saved != nil {
 		errs = append(errs, p.saved.generation.Close())
 	}
-	if p.kernel != nil {
-		errs = append(errs, p.kernel.Release())
+	if p.system != nil {
+		errs = append(errs, p.system.Release())
 	}
 	if p.keeper != nil {
 		errs = append(errs, p.keeper.Close())
@@ -569,6 +574,6 @@ func (p *Process) Close() error {
 		errs = append(errs, p.lock.Close())
 	}
 	// The cutter stays, for requests that come late.
-	p.saved, p.kernel, p.keeper, p.engine, p.cache, p.lock = nil, nil, nil, nil, nil, nil
+	p.saved, p.system, p.keeper, p.engine, p.cache, p.lock = nil, nil, nil, nil, nil, nil
 	return errors.Join(errs...)
 }

@@ -96,7 +96,7 @@ func entry(m *wasm.Module) (uint32, error) {
 			return 0, errors.New("its _start function takes parameters or returns results")
 		}
 	}
-	return 0, errors.New("it has no _start function: it is a library of functions to call (a reactor), not a command")
+	return 0, errors.New("it has no _start function")
 }
 
 // hotMagic starts a file of the code cache: magic, SHA-256 of the rest, length of the

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"perdure/internal/durable"
 	"perdure/memsnap"
@@ -25,30 +27,56 @@ type Saved struct {
 
 // OpenSaved opens the process in a directory for reading. ErrNoProcess says that there is
 // none.
-func OpenSaved(dir string) (*Saved, error) {
-	generations := filepath.Join(dir, generationsDir)
-	st, err := os.Stat(generations)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !st.IsDir() {
-		return nil, fmt.Errorf("%w in %s", ErrNoProcess, dir)
-	}
-	if err != nil {
-		return nil, err
-	}
-	store, err := memsnap.Open(generations, memsnap.Options{FS: readOnly{durable.OS}})
+func OpenSaved(dir string) (*Saved, error) { return OpenSavedWith(dir, memsnap.Options{}) }
+
+// OpenSavedWith is OpenSaved with options for the store: a key, somebody who is told of
+// progress.
+func OpenSavedWith(dir string, o memsnap.Options) (*Saved, error) {
+	store, err := openBeside(dir, o)
 	if err != nil {
 		return nil, err
 	}
 	return &Saved{dir: dir, store: store}, nil
 }
 
-// readOnly is a file system in which nothing is cleared up: the unfinished file that a
-// store finds may be one that a worker is writing.
-type readOnly struct{ durable.FS }
+// openBeside opens the generations of a process that a worker may be running.
+func openBeside(dir string, o memsnap.Options) (*memsnap.Store, error) {
+	if err := mustBeProcess(dir); err != nil {
+		return nil, err
+	}
+	if o.FS == nil {
+		o.FS = durable.OS
+	}
+	o.FS = beside{o.FS}
+	return memsnap.Open(filepath.Join(dir, generationsDir), o)
+}
 
-func (readOnly) Remove(string) error { return nil }
+// mustBeProcess returns ErrNoProcess if there is no process in a directory.
+func mustBeProcess(dir string) error {
+	st, err := os.Stat(filepath.Join(dir, generationsDir))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !st.IsDir() {
+		return fmt.Errorf("%w in %s", ErrNoProcess, dir)
+	}
+	return err
+}
+
+// beside is a file system in which unfinished generations are not cleared up: the file that
+// a store finds may be one that a worker is writing.
+type beside struct{ durable.FS }
+
+func (b beside) Remove(path string) error {
+	if strings.HasSuffix(path, unfinishedSuffix) {
+		return nil
+	}
+	return b.FS.Remove(path)
+}
+
+// unfinishedSuffix ends the name of a generation that is being written.
+const unfinishedSuffix = ".gen" + durable.TempSuffix
 
 // SavedProcesses lists the directories below dir that hold a process, sorted. There are
-// none in a directory that does not exist.
+// none in a directory that does not exist, and none whose name begins with a dot: such are
+// not finished yet.
 func SavedProcesses(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -59,6 +87,9 @@ func SavedProcesses(dir string) ([]string, error) {
 	}
 	var names []string
 	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
 		if st, err := os.Stat(filepath.Join(dir, e.Name(), generationsDir)); err == nil && st.IsDir() {
 			names = append(names, e.Name())
 		}
@@ -73,6 +104,8 @@ type SavedState struct {
 	Ended      bool   // with ExitCode
 	ExitCode   uint32
 	Restarts   uint64 // how often it was restored since it began
+	Idle       bool   // it is a reactor that nobody calls
+	Call       string // the function of a reactor that is being called
 }
 
 // Generations lists all generations, oldest first, as memsnap.Store does.
@@ -80,22 +113,63 @@ func (s *Saved) Generations() ([]memsnap.Info, error) { return s.store.Generatio
 
 // State reads the newest generation that is well.
 func (s *Saved) State(ctx context.Context) (SavedState, error) {
-	g, _, err := s.store.OpenNewest(ctx)
-	if err != nil {
-		return SavedState{}, err
-	}
-	defer g.Close() // it holds nothing
-	saved, err := readGeneration(g)
+	saved, _, err := s.open(ctx, 0)
 	if err != nil {
 		return SavedState{}, err
 	}
 	return saved.summary(), nil
 }
 
+// open reads what a generation says of the process; 0 stands for the newest that is well,
+// with those that were passed over.
+func (s *Saved) open(ctx context.Context, generation uint64) (*savedProcess, []memsnap.Skipped, error) {
+	return s.openIf(ctx, generation, func(*memsnap.Generation) error { return nil })
+}
+
+// openIf is open where the newest also has to pass a check.
+func (s *Saved) openIf(ctx context.Context, generation uint64, check func(*memsnap.Generation) error) (*savedProcess, []memsnap.Skipped, error) {
+	limit := uint64(math.MaxUint64)
+	var skipped []memsnap.Skipped
+	for {
+		g, passed, err := s.openBelow(ctx, generation, limit)
+		skipped = append(skipped, passed...)
+		if errors.Is(err, memsnap.ErrNotFound) && len(skipped) > 0 {
+			return nil, skipped, fmt.Errorf("no generation can be used: %w", skipped[0].Err)
+		}
+		if err != nil {
+			return nil, skipped, err
+		}
+		saved, err := readGeneration(g)
+		if err == nil && generation == 0 {
+			err = check(g)
+		}
+		if generation != 0 || !damaged(err) {
+			return saved, skipped, err
+		}
+		limit = g.Info().Number
+		skipped = append(skipped, memsnap.Skipped{Number: limit, Err: err})
+	}
+}
+
+// openGeneration opens a generation, as open does. It needs no closing: it holds nothing.
+func (s *Saved) openGeneration(ctx context.Context, generation uint64) (*memsnap.Generation, []memsnap.Skipped, error) {
+	return s.openBelow(ctx, generation, math.MaxUint64)
+}
+
+// openBelow is openGeneration where the newest has to be one with a number below limit.
+func (s *Saved) openBelow(ctx context.Context, generation, limit uint64) (*memsnap.Generation, []memsnap.Skipped, error) {
+	if generation == 0 {
+		return s.store.OpenNewestBelow(ctx, limit)
+	}
+	g, err := s.store.OpenGeneration(ctx, generation)
+	return g, nil, err
+}
+
 func (s *savedProcess) summary() SavedState {
 	return SavedState{
 		Generation: s.generation.Info(), Program: s.state.Program, Restarts: s.state.Restarts,
 		Ended: s.state.Phase == phaseEnded, ExitCode: s.state.ExitCode,
+		Idle: s.state.Phase == phaseIdle, Call: s.state.Call,
 	}
 }
 
@@ -168,11 +242,17 @@ func retire(dir string) (string, error) {
 	}
 }
 
-// hasGenerations tells whether anything was saved of the process in a directory.
-func hasGenerations(dir string) (bool, error) {
-	entries, err := os.ReadDir(filepath.Join(dir, generationsDir))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+// hasState tells whether anything was saved of the process in a directory: a generation, or
+// the journal of a life that has none yet.
+func hasState(dir string) (bool, error) {
+	for _, sub := range []string{generationsDir, journalDir} {
+		entries, err := os.ReadDir(filepath.Join(dir, sub))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+		if len(entries) > 0 {
+			return true, nil
+		}
 	}
-	return len(entries) > 0, err
+	return false, nil
 }

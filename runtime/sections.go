@@ -7,7 +7,9 @@ import (
 
 	"perdure/memsnap"
 	"perdure/runtime/internal/engine"
+	"perdure/runtime/internal/journal"
 	"perdure/runtime/internal/wasi"
+	"perdure/runtime/internal/wasm"
 )
 
 // The sections of a generation.
@@ -17,8 +19,12 @@ const (
 	sectionWASI    = "wasi"    // wasi.Host.Save
 )
 
-// processVersion is the version of the process section.
-const processVersion = 1
+// processVersion is the newest version of the process section, reactorVersion the first that
+// knows reactors. A command is written as version 1, so that older programs read it.
+const (
+	processVersion = 2
+	reactorVersion = 2
+)
 
 // phase is how far the life of a guest is.
 type phase string
@@ -26,11 +32,15 @@ type phase string
 const (
 	phaseStart phase = "start" // in the module's start function
 	phaseMain  phase = "main"  // in _start
+	phaseInit  phase = "init"  // in _initialize
+	phaseIdle  phase = "idle"  // a reactor that nobody calls
+	phaseCall  phase = "call"  // in a function that was called
 	phaseEnded phase = "ended"
 )
 
 // processState is what a generation says of the process beside memory, stack and
-// descriptors. It is plain JSON, so that it can be read without this program.
+// descriptors. It is plain JSON, so that it can be read without this program; FORMAT.md
+// describes it.
 type processState struct {
 	Version  int    `json:"version"`
 	Program  string `json:"program_sha256"`
@@ -38,6 +48,31 @@ type processState struct {
 	ExitCode uint32 `json:"exit_code"`
 	// Restarts counts how often the process was restored since it began.
 	Restarts uint64 `json:"restarts"`
+	// Journal is where the journal goes on from here; nil if there is none.
+	Journal *journal.Position `json:"journal,omitempty"`
+	// Call is the name of the function in phaseCall.
+	Call string `json:"call,omitempty"`
+}
+
+// check looks at the phase.
+func (s *processState) check() error {
+	switch s.Phase {
+	case phaseStart, phaseMain, phaseEnded:
+		return nil
+	case phaseInit, phaseIdle, phaseCall:
+		if s.Version >= reactorVersion {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: unknown phase %q", ErrBadState, s.Phase)
+}
+
+// alone returns the section for a copy of the generation that is gone on from by itself,
+// without the answers of the outside that were recorded after it.
+func (s *processState) alone() ([]byte, error) {
+	c := *s
+	c.Journal = nil
+	return json.Marshal(c)
 }
 
 // savedProcess is a generation read back.
@@ -74,18 +109,17 @@ func readGeneration(g *memsnap.Generation) (*savedProcess, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkVersion(sectionProcess, b, processVersion, processVersion); err != nil {
+	if err := checkVersion(sectionProcess, b, 1, processVersion); err != nil {
 		return nil, err
 	}
 	if err := json.Unmarshal(b, &s.state); err != nil {
 		return nil, fmt.Errorf("%w: process section: %v", ErrBadState, err)
 	}
-	switch s.state.Phase {
-	case phaseEnded:
+	if err := s.state.check(); err != nil {
+		return nil, err
+	}
+	if s.state.Phase == phaseEnded {
 		return s, nil
-	case phaseStart, phaseMain:
-	default:
-		return nil, fmt.Errorf("%w: unknown phase %q", ErrBadState, s.state.Phase)
 	}
 	if b, err = g.Section(sectionStack); err != nil {
 		return nil, err
@@ -100,4 +134,41 @@ func readGeneration(g *memsnap.Generation) (*savedProcess, error) {
 		return nil, err
 	}
 	return s, checkVersion(sectionWASI, s.wasi, wasi.FirstStateVersion, wasi.StateVersion)
+}
+
+// fits tells whether a generation can be one of the program: its phase, and the function whose
+// stack it has.
+func (s *savedProcess) fits(m *wasm.Module) error {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("%w: generation %d: %s", ErrBadState, s.generation.Info().Number, fmt.Sprintf(format, args...))
+	}
+	root, ok := uint32(0), false
+	switch reactor := kindOf(m) == KindReactor; {
+	case s.state.Phase == phaseStart && m.Start != nil:
+		root, ok = *m.Start, true
+	case s.state.Phase == phaseMain && !reactor:
+		f, err := entry(m)
+		root, ok = f, err == nil
+	case s.state.Phase == phaseInit && reactor:
+		f, has, err := initializer(m)
+		root, ok = f, has && err == nil
+	case s.state.Phase == phaseCall && reactor:
+		f, err := findCallable(m, s.state.Call)
+		if err != nil {
+			return bad("%v", err)
+		}
+		root, ok = f.index, true
+	case s.state.Phase == phaseIdle && reactor:
+		if len(s.image.Frames) > 0 {
+			return bad("a stack of %d frames though nothing was called", len(s.image.Frames))
+		}
+		return nil
+	}
+	if !ok {
+		return bad("the program has no phase %q", s.state.Phase)
+	}
+	if s.image.Root != root {
+		return bad("the stack is of function %d in phase %s, want %d", s.image.Root, s.state.Phase, root)
+	}
+	return nil
 }

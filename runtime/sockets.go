@@ -20,17 +20,17 @@ func (p *Process) useKeeper() {
 		return
 	}
 	p.keeper = k
-	p.kernel.UseKeeper(k)
+	p.system.UseKeeper(k)
 }
 
 // park tells the keeper that the guest stands still where the newest generation says, unless
 // that could not be saved.
 func (p *Process) park(saved error) {
-	p.kernel.Leave()
+	p.system.Leave()
 	if saved != nil || p.keeper == nil {
 		return
 	}
-	if err := p.kernel.Park(p.wasi.Cut()); err != nil {
+	if err := p.system.Park(p.wasi.Cut()); err != nil {
 		p.event(WarningEvent{fmt.Sprintf("the keeper of sockets: %v", err)})
 	}
 }

@@ -50,23 +50,11 @@ type FrameValue struct{ Type, Value string }
 
 // Backtrace reads the stack of a generation; 0 stands for the newest that is well.
 func (s *Saved) Backtrace(ctx context.Context, generation uint64) (*Backtrace, error) {
-	bt := &Backtrace{}
-	var g *memsnap.Generation
-	var err error
-	if generation == 0 {
-		g, bt.Skipped, err = s.store.OpenNewest(ctx)
-	} else {
-		g, err = s.store.OpenGeneration(ctx, generation)
-	}
+	saved, skipped, err := s.open(ctx, generation)
 	if err != nil {
 		return nil, err
 	}
-	defer g.Close() // it holds nothing
-	saved, err := readGeneration(g)
-	if err != nil {
-		return nil, err
-	}
-	bt.SavedState = saved.summary()
+	bt := &Backtrace{SavedState: saved.summary(), Skipped: skipped}
 	if bt.Ended {
 		return bt, nil
 	}

@@ -13,6 +13,8 @@ import (
 const (
 	stagingChunk = 8 << 20
 	stagingKeep  = 64 << 20
+	// stagingReady is what is made ready for the copies of a pause, beyond twice what the last one took.
+	stagingReady = 256 << 10
 )
 
 // staging holds copies of pages from when they are collected until they are durable.
@@ -64,6 +66,24 @@ func (s *staging) room(n int) []byte {
 	run := s.chunks[s.used-1][s.fill:end:end]
 	s.fill = end
 	return run
+}
+
+// ready makes n bytes ready to be copied to, so that it takes no page faults then. That it
+// fails costs time and nothing else.
+func (s *staging) ready(n int) {
+	chunk, fill := max(s.used-1, 0), s.fill
+	for n > 0 && s.err == nil {
+		if chunk == len(s.chunks) && !s.mapChunk() {
+			s.err = nil
+			return
+		}
+		end := min(fill+n, stagingChunk)
+		for at := fill; at < end; at += memsnap.PageSize {
+			s.chunks[chunk][at] = 0
+		}
+		n -= end - fill
+		chunk, fill = chunk+1, 0
+	}
 }
 
 func (s *staging) mapChunk() bool {

@@ -8,6 +8,7 @@ package durable
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
 )
@@ -108,10 +109,33 @@ func Discard(fsys FS, f File, tempPath string) error {
 	return nil
 }
 
+// NewWriter returns a writer that writes a file from its beginning.
+func NewWriter(f File) io.Writer { return &writer{file: f} }
+
+type writer struct {
+	file   File
+	offset int64
+}
+
+func (w *writer) Write(p []byte) (int, error) {
+	n, err := w.file.WriteAt(p, w.offset)
+	w.offset += int64(n)
+	return n, err
+}
+
 // WriteFile writes a small file so that after a crash path holds either all of data or what it held before. Unlike
 // Publish it may replace an existing file, so a failure to sync the directory leaves the new content in place: after
 // that error either content may be found at the next start.
 func WriteFile(fsys FS, path string, data []byte, perm fs.FileMode) error {
+	return WriteStream(fsys, path, perm, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+// WriteStream is WriteFile for what write writes, from the beginning to the end. If that fails, so does WriteStream,
+// and path holds what it held before.
+func WriteStream(fsys FS, path string, perm fs.FileMode, write func(io.Writer) error) error {
 	tempPath := path + TempSuffix
 	if err := fsys.Remove(tempPath); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove leftover temporary file: %w", err)
@@ -120,7 +144,7 @@ func WriteFile(fsys FS, path string, data []byte, perm fs.FileMode) error {
 	if err != nil {
 		return fmt.Errorf("create temporary file: %w", err)
 	}
-	if _, err := f.WriteAt(data, 0); err != nil {
+	if err := write(NewWriter(f)); err != nil {
 		return errors.Join(fmt.Errorf("write %s: %w", tempPath, err), Discard(fsys, f, tempPath))
 	}
 	if err := f.Sync(); err != nil {

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental/table"
@@ -50,10 +51,14 @@ func (im *Image) InCall() bool {
 // Capture is what was taken at a cut. It is valid until the Cut hook returns, except
 // for the result of Image.
 type Capture struct {
-	in *Instance
+	in    *Instance
+	outer []*instrument.Frame // not put back yet since the stack was taken out before
 	rawStack
 	inCall bool
 	root   uint32
+	// Since is when the guest stopped to compute; in a guest that was forced, which computes while
+	// it unwinds, when that was done.
+	Since time.Time
 }
 
 // rawStack is a stack as the slow paths pushed it, innermost frame first.
@@ -68,7 +73,7 @@ func (r *rawStack) reset() {
 }
 
 // Depth is the number of frames.
-func (c *Capture) Depth() int { return len(c.sites) }
+func (c *Capture) Depth() int { return len(c.outer) + len(c.sites) }
 
 // Raw takes globals and tables and returns a function which makes the Image of it. That
 // function may be called after the hook has returned, from any goroutine.
@@ -85,21 +90,31 @@ func (c *Capture) Raw() (func() (*Image, error), error) {
 		ends:  append([]int(nil), c.ends...),
 		words: append([]uint64(nil), c.words...),
 	}
-	meta, inCall := c.in.program.meta, c.inCall
+	meta, outer, inCall := c.in.program.meta, c.outer, c.inCall
 	return func() (*Image, error) {
-		im.Frames = make([]*instrument.Frame, len(raw.sites))
-		from := 0
-		for i, site := range raw.sites {
-			// All but the innermost frame wait for the one that was pushed before.
-			f, err := meta.Frame(site, raw.words[from:raw.ends[i]], i > 0 || inCall)
-			if err != nil {
-				return nil, err
-			}
-			im.Frames[len(raw.sites)-1-i] = f
-			from = raw.ends[i]
+		var err error
+		if im.Frames, err = raw.frames(meta, outer, inCall); err != nil {
+			return nil, err
 		}
 		return im, nil
 	}, nil
+}
+
+// frames returns the frames outer and, inside of them, those which were pushed.
+func (r *rawStack) frames(meta *instrument.Meta, outer []*instrument.Frame, inCall bool) ([]*instrument.Frame, error) {
+	n := len(outer) + len(r.sites)
+	frames := append(make([]*instrument.Frame, 0, n), outer...)[:n]
+	from := 0
+	for i, site := range r.sites {
+		// All but the innermost frame wait for the one that was pushed before.
+		f, err := meta.Frame(site, r.words[from:r.ends[i]], i > 0 || inCall)
+		if err != nil {
+			return nil, err
+		}
+		frames[n-1-i] = f
+		from = r.ends[i]
+	}
+	return frames, nil
 }
 
 // Image takes everything at once.

@@ -22,7 +22,6 @@ type coldCache struct {
 }
 
 type coldModule struct {
-	root     uint32
 	points   []instrument.Point
 	compiled wazero.CompiledModule
 	module   api.Module
@@ -39,21 +38,21 @@ func (c *coldModule) close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// get returns the function that resumes stacks with these points. No cold code may be
+// get returns the module that resumes stacks with these points. No cold code may be
 // on the native stack.
-func (c *coldCache) get(in *Instance, root uint32, points []instrument.Point) (api.Function, error) {
+func (c *coldCache) get(in *Instance, points []instrument.Point) (*coldModule, error) {
 	for i, m := range c.entries {
-		if m.root == root && slices.Equal(m.points, points) {
+		if slices.Equal(m.points, points) {
 			copy(c.entries[1:], c.entries[:i])
 			c.entries[0] = m
-			return m.module.ExportedFunction(instrument.ExportResume), nil
+			return m, nil
 		}
 	}
-	code, err := in.program.meta.Resume(root, points)
+	code, err := in.program.meta.Resume(points)
 	if err != nil {
 		return nil, err
 	}
-	m := &coldModule{root: root, points: points}
+	m := &coldModule{points: points}
 	if m.compiled, err = in.program.engine.rt.CompileModule(in.ctx, code); err != nil {
 		return nil, fmt.Errorf("compile resume module: %w", err)
 	}
@@ -69,7 +68,7 @@ func (c *coldCache) get(in *Instance, root uint32, points []instrument.Point) (a
 			return nil, err
 		}
 	}
-	return m.module.ExportedFunction(instrument.ExportResume), nil
+	return m, nil
 }
 
 func (c *coldCache) close(ctx context.Context) error {
@@ -83,7 +82,7 @@ func (c *coldCache) close(ctx context.Context) error {
 
 // Prepare makes ready what Resume needs for an image.
 func (in *Instance) Prepare(im *Image) error {
-	_, err := in.cold.get(in, im.Root, Points(im))
+	_, err := in.cold.get(in, Points(im))
 	return err
 }
 
@@ -93,7 +92,7 @@ func (p *Program) Precompile(ctx context.Context, im *Image) error {
 	if len(im.Frames) == 0 {
 		return nil
 	}
-	code, err := p.meta.Resume(im.Root, Points(im))
+	code, err := p.meta.Resume(Points(im))
 	if err != nil {
 		return err
 	}

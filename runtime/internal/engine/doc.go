@@ -7,6 +7,9 @@
 // still. When the hook returns, the guest goes on: in hot code where the suspend point
 // was a loop or a host call that waits, through cold code where it had to be forced.
 //
+// A stack is put back in pieces, innermost first: the frames outside of the piece that runs
+// are kept by the instance until it has returned.
+//
 // Compiled guest code cannot be preempted by the Go scheduler, so that a garbage
 // collection which begins while a guest runs waits for it, and everything else waits for
 // the collection. Who runs guests must hold collections off and do them in the Cut hook,

@@ -130,7 +130,7 @@ func stopAnywhere(t *testing.T, p, hot *Program, mode string, f uint32, rnd *ran
 	left, polls := 0, 0
 	const maxCuts = 40
 	last := func() bool { return cuts >= maxCuts || polls > kernelPolls }
-	cfg := InstanceConfig{Host: nobody{}, Funcs: stubs(p.src)}
+	cfg := InstanceConfig{Host: nobody{}, Funcs: stubs(p.src), Piece: rnd.IntN(4)}
 	if mode != "hot" {
 		left = rnd.IntN(2000)
 		cfg.Poll = func() PollAnswer {

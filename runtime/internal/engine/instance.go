@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
+	"time"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -17,11 +17,6 @@ import (
 
 // ErrUnwound is what Run and Resume return when the Cut hook said not to go on.
 var ErrUnwound = errors.New("unwound")
-
-// ErrRewind is wrapped by the error of a call whose stack could not be put back, so that
-// nothing of the guest has run. Cold code needs more of the native stack than hot code does:
-// a stack which nearly fills that is too deep for it.
-var ErrRewind = errors.New("the stack cannot be put back")
 
 // InstanceConfig is what an instance needs from outside.
 type InstanceConfig struct {
@@ -38,6 +33,9 @@ type InstanceConfig struct {
 	// Poll, if not nil, is asked what to do at every loop header of a program that was
 	// instrumented with EveryLoop. It is how tests stop a guest at chosen places.
 	Poll func() PollAnswer
+	// Piece is how many frames of a stack are put back at once; 0 means as many as is good.
+	// Tests make it small.
+	Piece int
 }
 
 // PollAnswer is what happens at a loop header under InstanceConfig.Poll.
@@ -68,10 +66,12 @@ type Instance struct {
 
 	// The guest's goroutine only.
 	root     uint32
+	maxDepth int // of the stack, in frames
 	raw      rawStack
 	snapshot experimental.Snapshot // of the native stack; nil when the guest was forced
 	parked   parkedAt
-	waiting  []uint64 // results of a host call that waits
+	since    time.Time // when that was taken, or else when the stack was out
+	waiting  []uint64  // results of a host call that waits
 	hostErr  error
 	forced   bool // unwound without a picture of the native stack, to go on in cold code
 	stopped  bool // unwound for good
@@ -89,21 +89,13 @@ const (
 	atNext // in cold code that waits for the innermost host call
 )
 
-// incoming is a stack that is being put back.
-type incoming struct {
-	frames  [][]uint64 // words by frame, outermost first
-	entries []int32
-	next    int
-	words   []uint64
-	// nResults is how many words the host call returns in which the innermost frame
-	// waits; functions of the host have no v128.
-	nResults int
-}
-
 // Instantiate makes an instance in its initial state, active segments copied, start
 // function not called.
 func (p *Program) Instantiate(ctx context.Context, cfg InstanceConfig) (*Instance, error) {
-	in := &Instance{program: p, cfg: cfg, modules: map[string]api.Module{}}
+	if cfg.Piece <= 0 {
+		cfg.Piece = defaultPiece
+	}
+	in := &Instance{program: p, cfg: cfg, modules: map[string]api.Module{}, maxDepth: maxDepth}
 	in.ctx = experimental.WithImportResolver(experimental.WithSnapshotter(ctx), in.resolve)
 	if err := in.hostModules(); err != nil {
 		_ = in.Close()
@@ -267,6 +259,7 @@ func (in *Instance) idle() {
 	in.mu.Unlock()
 	in.raw.reset()
 	in.snapshot, in.hostErr, in.forced, in.stopped = nil, nil, false, false
+	in.incoming = incoming{}
 }
 
 // rootFunc returns the wrapper of a function that can be called from outside.
@@ -290,15 +283,19 @@ func (in *Instance) Run(funcIndex uint32, params ...uint64) ([]uint64, error) {
 	return in.finish(f.Call(in.ctx, params...))
 }
 
-// finish goes on in cold code for as long as the guest was forced.
+// finish goes on in cold code for as long as the guest was forced or a part of its stack is
+// not put back yet.
 func (in *Instance) finish(results []uint64, err error) ([]uint64, error) {
 	for {
-		hostErr, stopped, forced := in.hostErr, in.stopped, in.forced
-		if hostErr == nil && err == nil && !stopped && forced {
-			in.forced = false
-			var im *Image
-			if im, err = (&Capture{in: in, rawStack: in.raw, root: in.root}).Image(); err == nil {
-				results, err = in.rewind(im)
+		hostErr, stopped := in.hostErr, in.stopped
+		if hostErr == nil && err == nil && !stopped {
+			if in.forced {
+				in.forced = false
+				results, err = in.rewindForced()
+				continue
+			}
+			if len(in.incoming.outer) > 0 {
+				results, err = in.putBack(results)
 				continue
 			}
 		}
@@ -321,43 +318,6 @@ func (in *Instance) Restore(im *Image) error {
 	return in.restore(im)
 }
 
-// Resume puts the stack of an image back and lets the guest go on. The instance must
-// be in the state of the image otherwise.
-func (in *Instance) Resume(im *Image) ([]uint64, error) {
-	in.root = im.Root
-	return in.finish(in.rewind(im))
-}
-
-// rewind calls the resume module for an image.
-func (in *Instance) rewind(im *Image) ([]uint64, error) {
-	nResults, _, err := in.program.meta.CheckStack(im.Root, im.Frames)
-	if err != nil {
-		return nil, err
-	}
-	points := Points(im)
-	f, err := in.cold.get(in, im.Root, points)
-	if err != nil {
-		return nil, err
-	}
-	in.raw.reset()
-	in.incoming = incoming{nResults: nResults}
-	entries := instrument.Entries(points)
-	for _, fr := range im.Frames {
-		ws, err := in.program.meta.Words(fr, points)
-		if err != nil {
-			return nil, err
-		}
-		in.incoming.frames = append(in.incoming.frames, ws)
-		in.incoming.entries = append(in.incoming.entries, entries[fr.Func])
-	}
-	results, err := f.Call(in.ctx)
-	if err != nil && in.incoming.next < len(in.incoming.frames) {
-		why, _, _ := strings.Cut(err.Error(), "\n")
-		err = fmt.Errorf("%w: frame %d of %d: %s", ErrRewind, in.incoming.next, len(in.incoming.frames), why)
-	}
-	return results, err
-}
-
 // push and its kin take words of a frame from its slow path.
 func (in *Instance) push(_ context.Context, s []uint64) { in.raw.words = append(in.raw.words, s[0]) }
 func (in *Instance) push2(_ context.Context, s []uint64) {
@@ -371,12 +331,16 @@ func (in *Instance) push8(_ context.Context, s []uint64) {
 }
 
 func (in *Instance) frame(_ context.Context, s []uint64) {
+	if len(in.incoming.outer)+len(in.raw.sites) >= in.maxDepth || len(in.raw.words) > maxStackWords {
+		in.exit(ErrTooDeep)
+	}
 	in.raw.sites = append(in.raw.sites, uint32(s[0]))
 	in.raw.ends = append(in.raw.ends, len(in.raw.words))
 }
 
 // park takes a picture of the native stack and lets the guest unwind.
 func (in *Instance) park(ctx context.Context, at parkedAt) {
+	in.since = time.Now()
 	in.snapshot = experimental.GetSnapshotter(ctx).Snapshot()
 	in.parked = at
 	in.begun()
@@ -454,11 +418,14 @@ func (in *Instance) unwound(context.Context, []uint64) {
 		return // forced, but the guest had just finished
 	}
 	in.begun()
+	if in.snapshot == nil {
+		in.since = time.Now()
+	}
 	snapshot := in.snapshot
 	in.snapshot = nil
 	inCall := snapshot != nil && in.parked != atLoop
 	for {
-		goOn := in.cfg.Cut == nil || in.cfg.Cut(&Capture{in: in, rawStack: in.raw, inCall: inCall, root: in.root})
+		goOn := in.cfg.Cut == nil || in.cfg.Cut(&Capture{in: in, outer: in.incoming.outer, rawStack: in.raw, inCall: inCall, root: in.root, Since: in.since})
 		if !goOn {
 			in.raw.reset()
 			in.stopped = true
@@ -479,6 +446,7 @@ func (in *Instance) unwound(context.Context, []uint64) {
 		if err != ErrInterrupted {
 			in.exit(err)
 		}
+		in.since = time.Now()
 		in.begun()
 	}
 	in.raw.reset()
@@ -491,40 +459,6 @@ func (in *Instance) unwound(context.Context, []uint64) {
 		in.incoming.words = append([]uint64(nil), in.waiting...)
 		snapshot.Restore([]uint64{uint64(api.EncodeI32(-1))})
 	}
-}
-
-// next is called by cold code for the next inner frame.
-func (in *Instance) next(ctx context.Context, s []uint64) {
-	q := &in.incoming
-	if q.next < len(q.frames) {
-		q.words = q.frames[q.next]
-		s[0] = api.EncodeI32(q.entries[q.next])
-		q.next++
-		return
-	}
-	// The innermost frame waits for a host call.
-	s[0] = api.EncodeI32(-1)
-	in.waiting = resizeWords(in.waiting, q.nResults)
-	err := in.cfg.Host.Resume(in.waiting)
-	switch {
-	case err == nil:
-		q.words = append([]uint64(nil), in.waiting...)
-	case err == ErrInterrupted:
-		in.park(ctx, atNext)
-		q.words = make([]uint64, len(in.waiting))
-	default:
-		in.exit(err)
-	}
-}
-
-// pop gives cold code the next word of its frame.
-func (in *Instance) pop(_ context.Context, s []uint64) {
-	q := &in.incoming
-	if len(q.words) == 0 {
-		in.exit(errors.New("cold code takes more than its frame has"))
-	}
-	s[0] = q.words[0]
-	q.words = q.words[1:]
 }
 
 // Points returns the suspend points of an image's frames, sorted and each once.

@@ -261,7 +261,7 @@ func runMode(programs [2]*Program, g *genModule, mode genMode, rnd *rand.Rand, n
 	var memory []byte
 	var in *Instance
 	var cutErr error
-	cfg := InstanceConfig{Host: h, Funcs: g.host}
+	cfg := InstanceConfig{Host: h, Funcs: g.host, Piece: rnd.IntN(4)}
 	cfg.Poll = func() PollAnswer {
 		if left--; mode.every == 0 || left >= 0 || cuts >= maxCuts {
 			return PollGo

@@ -373,78 +373,6 @@ func TestForce(t *testing.T) {
 	}
 }
 
-// TestDeepStack holds that 100,000 frames are taken out, put back, and run.
-func TestDeepStack(t *testing.T) {
-	const depth = 100_000
-	p := load(t, "recursion", instrument.Options{EveryLoop: true})
-	var b []byte
-	polls := 0
-	cfg := InstanceConfig{Poll: func() PollAnswer {
-		polls++
-		if polls == 2 || polls == 4 {
-			return PollCut
-		}
-		return PollGo
-	}, Cut: func(c *Capture) bool {
-		im, err := c.Image()
-		if err != nil || len(im.Frames) != depth+1 {
-			t.Fatalf("%d frames: %v", c.Depth(), err)
-		}
-		b = EncodeImage(im)
-		return false
-	}}
-	start := time.Now()
-	r, err := instance(t, p, cfg).Run(exportedFunc(t, p.src, "down"), depth, 6)
-	for restores := 0; err == ErrUnwound; restores++ {
-		if restores > 2 {
-			t.Fatal("stopped too often")
-		}
-		im, derr := DecodeImage(b)
-		if derr != nil {
-			t.Fatal(derr)
-		}
-		in := instance(t, p, cfg)
-		if err := in.Restore(im); err != nil {
-			t.Fatal(err)
-		}
-		r, err = in.Resume(im)
-	}
-	if err != nil || r[0] != depth {
-		t.Fatalf("%v, %v", r, err)
-	}
-	t.Logf("%d bytes of image, %v", len(b), time.Since(start))
-}
-
-// TestTooDeepStack holds that a stack for which there is no room in cold code is not taken
-// for a trap of the guest.
-func TestTooDeepStack(t *testing.T) {
-	p := load(t, "recursion", instrument.Options{EveryLoop: true})
-	for _, answer := range []PollAnswer{PollCut, PollForce} {
-		polls := 0
-		var im *Image
-		cfg := InstanceConfig{Poll: func() PollAnswer {
-			if polls++; polls == 2 {
-				return answer
-			}
-			return PollGo
-		}, Cut: func(c *Capture) bool {
-			im, _ = c.Image()
-			return answer == PollForce
-		}}
-		in := instance(t, p, cfg)
-		_, err := in.Run(exportedFunc(t, p.src, "down"), 1_400_000, 6)
-		if answer == PollCut && err == ErrUnwound {
-			_, err = in.Resume(im)
-		}
-		if !errors.Is(err, ErrRewind) || !strings.Contains(err.Error(), "stack overflow") || len(err.Error()) > 200 {
-			t.Errorf("answer %d: %.300v", answer, err)
-		}
-		if r, err := in.Run(exportedFunc(t, p.src, "fib"), 10); err != nil || r[0] != 55 {
-			t.Errorf("after it: %v, %v", r, err)
-		}
-	}
-}
-
 // TestOverflow holds that a guest which uses up its stack traps in cold code as it does in
 // hot, and that the instance can still be used.
 func TestOverflow(t *testing.T) {
@@ -468,5 +396,42 @@ func TestOverflow(t *testing.T) {
 	}
 	if r, err := in.Run(exportedFunc(t, p.src, "fib"), 10); err != nil || r[0] != 55 {
 		t.Errorf("after it: %v, %v", r, err)
+	}
+}
+
+// TestEndlessStack holds that frames which are not put back yet count against the depth that a
+// guest may reach.
+func TestEndlessStack(t *testing.T) {
+	p := load(t, "recursion", instrument.Options{EveryLoop: true})
+	down := exportedFunc(t, p.src, "down")
+	polls := 0
+	var im *Image
+	goOn := false
+	cfg := InstanceConfig{Piece: 100, Poll: func() PollAnswer {
+		if polls++; polls == 2 {
+			return PollCut
+		}
+		return PollGo
+	}, Cut: func(c *Capture) bool { im, _ = c.Image(); return goOn }}
+	if _, err := instance(t, p, cfg).Run(down, 1000, 6); err != ErrUnwound {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		max  int
+		want error
+	}{{1001, nil}, {1000, ErrTooDeep}} {
+		polls, goOn = 0, true
+		in := instance(t, p, cfg)
+		in.maxDepth = tt.max
+		saved := im
+		if err := in.Restore(saved); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := in.Resume(saved); err != tt.want {
+			t.Errorf("at most %d frames: got %v, want %v", tt.max, err, tt.want)
+		}
+		if r, err := in.Run(exportedFunc(t, p.src, "fib"), 10); err != nil || r[0] != 55 {
+			t.Errorf("after it: %v, %v", r, err)
+		}
 	}
 }

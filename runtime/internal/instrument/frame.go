@@ -132,37 +132,58 @@ func (m *Meta) Words(f *Frame, points []Point) ([]uint64, error) {
 	if !ok {
 		return nil, fmt.Errorf("function %d: no cold code for offset %#x", f.Func, f.Offset)
 	}
+	if err := f.fits(fn, s); err != nil {
+		return nil, err
+	}
 	ordinal := place - first + 1
-	want := append([]wasm.ValType(nil), s.stack...)
-	if s.kind == siteCall && !f.InCall {
-		want = append(want, s.results...)
-	}
-	if len(f.Locals) != len(fn.locals) || len(f.Stack) != len(want) {
-		return nil, fmt.Errorf("function %d at %#x: frame has %d locals and %d operands, want %d and %d",
-			f.Func, f.Offset, len(f.Locals), len(f.Stack), len(fn.locals), len(want))
-	}
 	out := []uint64{uint64(ordinal)}
-	put := func(v Value, t wasm.ValType, what string, i int) error {
+	put := func(v Value) {
+		out = append(out, v.Lo)
+		if v.Type == wasm.V128 {
+			out = append(out, v.Hi)
+		}
+	}
+	for _, l := range s.live {
+		put(f.Locals[l])
+	}
+	for _, v := range f.Stack {
+		put(v)
+	}
+	return out, nil
+}
+
+// fits tells whether the frame has the values that its site needs.
+func (f *Frame) fits(fn *function, s *site) error {
+	results := s.results
+	if s.kind != siteCall || f.InCall {
+		results = nil
+	}
+	if n := len(s.stack) + len(results); len(f.Locals) != len(fn.locals) || len(f.Stack) != n {
+		return fmt.Errorf("function %d at %#x: frame has %d locals and %d operands, want %d and %d",
+			f.Func, f.Offset, len(f.Locals), len(f.Stack), len(fn.locals), n)
+	}
+	is := func(v Value, t wasm.ValType, what string, i int) error {
 		if v.Type != t {
 			return fmt.Errorf("function %d at %#x: %s %d is %v, want %v", f.Func, f.Offset, what, i, v.Type, t)
-		}
-		out = append(out, v.Lo)
-		if t == wasm.V128 {
-			out = append(out, v.Hi)
 		}
 		return nil
 	}
 	for _, l := range s.live {
-		if err := put(f.Locals[l], fn.locals[l], "local", int(l)); err != nil {
-			return nil, err
+		if err := is(f.Locals[l], fn.locals[l], "local", int(l)); err != nil {
+			return err
 		}
 	}
-	for i, t := range want {
-		if err := put(f.Stack[i], t, "operand", i); err != nil {
-			return nil, err
+	for i, t := range s.stack {
+		if err := is(f.Stack[i], t, "operand", i); err != nil {
+			return err
 		}
 	}
-	return out, nil
+	for i, t := range results {
+		if err := is(f.Stack[len(s.stack)+i], t, "operand", len(s.stack)+i); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // NormalPoints returns where the frames stand: each point once, in the order that Words
@@ -176,7 +197,8 @@ func NormalPoints(frames []*Frame) []Point {
 }
 
 // CheckStack tells whether the frames, outermost first, can be the stack of a call of the
-// function root from outside: each frame is of the function that the one before it calls.
+// function root from outside: each frame is of the function that the one before it calls, and
+// has the values that its place needs.
 // When the innermost frame waits for a function of the host, waits is true and nResults
 // says how many results that has.
 func (m *Meta) CheckStack(root uint32, frames []*Frame) (nResults int, waits bool, err error) {
@@ -196,10 +218,13 @@ func (m *Meta) CheckStack(root uint32, frames []*Frame) (nResults int, waits boo
 			return 0, false, fmt.Errorf("frame %d: %w", i, err)
 		}
 		inner := i < len(frames)-1
+		if inner && !f.InCall {
+			return 0, false, fmt.Errorf("frame %d of function %d is not in a call", i, f.Func)
+		}
+		if err := f.fits(fn, s); err != nil {
+			return 0, false, fmt.Errorf("frame %d: %w", i, err)
+		}
 		if !f.InCall {
-			if inner {
-				return 0, false, fmt.Errorf("frame %d of function %d is not in a call", i, f.Func)
-			}
 			return 0, false, nil
 		}
 		n := &fn.nodes[s.node]

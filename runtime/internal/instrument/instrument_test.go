@@ -48,7 +48,7 @@ func check(t testing.TB, m *wasm.Module, o Options) (hot []byte, meta *Meta, err
 		if len(points) == 0 {
 			continue
 		}
-		cold, err := meta.Resume(meta.Roots[0].Func, points)
+		cold, err := meta.Resume(points)
 		if err != nil {
 			if strings.Contains(err.Error(), "too many") {
 				continue

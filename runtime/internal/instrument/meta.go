@@ -30,7 +30,7 @@ const (
 	HostYield   = "yield"   // () → i32: 1 to unwind from here, 0 to go on
 	HostUnwound = "unwound" // (): the whole stack is with the host
 	HostPop     = "pop"     // () → i64: the next word of the frame being resumed
-	HostNext    = "next"    // () → i32: function index of the next inner frame, -1 when the innermost is reached
+	HostNext    = "next"    // () → i32: entry of the next inner frame; -1: none, HostPop gives the results of the call
 )
 
 // Meta is what has to be known of a module beside its hot code: to instantiate it,
@@ -122,7 +122,6 @@ const (
 	ExportSoft   = "soft"  // mutable i32: not 0 when loops shall yield
 	ExportAll    = "all"   // table of all functions by original index
 	ExportMemory = "memory"
-	ExportResume = "resume" // of the resume module: () → results of the outermost function
 )
 
 // Bind gives the original module back to a Meta that was stored. The module must be

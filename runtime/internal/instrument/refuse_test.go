@@ -145,8 +145,8 @@ func TestBind(t *testing.T) {
 		t.Fatal(err)
 	}
 	points := []Point{{Func: 2, Offset: m.Codes[0].Offset, InCall: true}}
-	want, err1 := meta.Resume(2, points)
-	got, err2 := stored.Resume(2, points)
+	want, err1 := meta.Resume(points)
+	got, err2 := stored.Resume(points)
 	if err := errors.Join(err1, err2); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("cold code differs: %v", err)
 	}

@@ -2,6 +2,7 @@ package instrument
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -12,15 +13,35 @@ import (
 const HotModule = "perdure:hot"
 
 // Resume generates the module that takes a saved stack up again: cold code for the
-// given points. The outermost frame is of function root. The module imports from
+// given points. Any piece of the stack can be put back with it, by the export that
+// ResumeExport names for the outermost frame of the piece. The module imports from
 // HotModule, HostModule and from where the original imports its functions.
-func (m *Meta) Resume(root uint32, points []Point) ([]byte, error) {
+func (m *Meta) Resume(points []Point) ([]byte, error) {
 	b := &resumeBuilder{meta: m, src: m.src, mod: &wasm.Module{}, typeByKey: map[string]uint32{}}
-	return b.build(root, normalPoints(points))
+	return b.build(normalPoints(points))
+}
+
+// ResumeExport names what a resume module exports to put frames back of which the
+// outermost is of function f: () → results of f.
+func (m *Meta) ResumeExport(f uint32) (string, error) {
+	t, err := m.src.FuncType(f)
+	if err != nil {
+		return "", err
+	}
+	return resumeExport(t.Results), nil
+}
+
+func resumeExport(results []wasm.ValType) string {
+	name := "resume"
+	for _, t := range results {
+		name += "." + t.String()
+	}
+	return name
 }
 
 // resumeBuilder puts a resume module together. Its function indexes are: imports of the
-// original in their order, host functions, hot functions that are called, cold functions, the root.
+// original in their order, host functions, hot functions that are called, cold functions, what
+// is exported.
 type resumeBuilder struct {
 	meta      *Meta
 	src       *wasm.Module
@@ -125,7 +146,7 @@ func (b *resumeBuilder) importCallees(cold []*function) {
 	}
 }
 
-func (b *resumeBuilder) build(root uint32, points []Point) ([]byte, error) {
+func (b *resumeBuilder) build(points []Point) ([]byte, error) {
 	b.imports()
 	type group struct {
 		f      uint32
@@ -140,7 +161,7 @@ func (b *resumeBuilder) build(root uint32, points []Point) ([]byte, error) {
 		g.points = append(g.points, p)
 	}
 	if len(groups) == 0 {
-		return nil, fmt.Errorf("nothing to resume")
+		return nil, errors.New("nothing to resume")
 	}
 	cold := make([]*function, len(groups))
 	for i, g := range groups {
@@ -168,19 +189,29 @@ func (b *resumeBuilder) build(root uint32, points []Point) ([]byte, error) {
 		b.mod.Codes = append(b.mod.Codes, wasm.Code{Locals: e.localRuns(0), Body: e.buf})
 		entries[i] = b.nImports + uint32(i)
 	}
-	t, err := b.src.FuncType(root)
-	if err != nil {
-		return nil, err
+	for _, fn := range cold {
+		b.entry(fn.typ.Results)
 	}
-	typ := b.typeIndex(wasm.FuncType{Results: t.Results})
-	b.mod.Funcs = append(b.mod.Funcs, typ)
-	b.mod.Codes = append(b.mod.Codes, wasm.Code{Body: body(opX(wasm.OpCall, b.cold.next), wasm.Instr{Op: wasm.OpCallIndirect, X: typ, Y: b.cold.frames},
-		opX(wasm.OpGlobalGet, b.layout.state), ifBlock(wasm.BlockType{}), opX(wasm.OpCall, b.layout.unwound), op(wasm.OpEnd))})
-	b.mod.Exports = []wasm.Export{{Name: ExportResume, Kind: wasm.ExternFunc, Index: b.nImports + uint32(len(b.mod.Funcs)-1)}}
 	b.mod.Tables = []wasm.TableType{{Elem: wasm.FuncRef, Limits: wasm.Limits{Min: uint64(len(entries))}}}
 	b.mod.Elems = []wasm.Elem{{Mode: wasm.Active, Table: b.cold.frames, Type: wasm.FuncRef,
 		Offset: wasm.ConstOf(wasm.Instr{Op: wasm.OpI32Const}), Funcs: entries}}
 	return b.mod.Encode(), nil
+}
+
+// entry exports a function that resumes the frame which the host names next, of a function
+// with these results, and like a root tells the host when the stack has been unwound.
+func (b *resumeBuilder) entry(results []wasm.ValType) {
+	name := resumeExport(results)
+	for i := range b.mod.Exports {
+		if b.mod.Exports[i].Name == name {
+			return
+		}
+	}
+	typ := b.typeIndex(wasm.FuncType{Results: results})
+	b.mod.Exports = append(b.mod.Exports, wasm.Export{Name: name, Kind: wasm.ExternFunc, Index: b.nImports + uint32(len(b.mod.Funcs))})
+	b.mod.Funcs = append(b.mod.Funcs, typ)
+	b.mod.Codes = append(b.mod.Codes, wasm.Code{Body: body(opX(wasm.OpCall, b.cold.next), wasm.Instr{Op: wasm.OpCallIndirect, X: typ, Y: b.cold.frames},
+		opX(wasm.OpGlobalGet, b.layout.state), ifBlock(wasm.BlockType{}), opX(wasm.OpCall, b.layout.unwound), op(wasm.OpEnd))})
 }
 
 // Entries returns what HostNext answers for a frame of each function, in the resume module
@@ -197,8 +228,8 @@ func Entries(points []Point) map[uint32]int32 {
 
 // PointsKey returns a string that is the same for stacks which need the same cold code,
 // and only for those.
-func PointsKey(root uint32, points []Point) string {
-	b := binary.AppendUvarint(nil, uint64(root))
+func PointsKey(points []Point) string {
+	var b []byte
 	for _, p := range normalPoints(points) {
 		b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(p.Func)), uint64(p.Offset))
 		if p.InCall {

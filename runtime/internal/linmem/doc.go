@@ -14,7 +14,8 @@
 //     was the same value again, and what Zero and MarkDirty ask for. (A written page that the kernel is moving to
 //     another frame during a Collect is reported by the next one, too.) Collect costs about a microsecond per dirty
 //     page and under a millisecond per GiB of memory in use, and the first write to a page after it was collected
-//     costs the guest a fault of about a microsecond. Writes by system calls (read, preadv into the memory) count
+//     costs the guest a fault of about a microsecond. In virtual machines both can be ten and more; Peek, which does
+//     not protect, is not hit by that. Writes by system calls (read, preadv into the memory) count
 //     like those of the guest.
 //   - hash: a 128-bit hash of every page, with a random seed, is compared with the one of the time before. Exact to
 //     the byte: a page that was changed and changed back is not reported. Collect costs 0.1 to 0.2 seconds per GiB
@@ -22,9 +23,9 @@
 //
 // # Concurrency
 //
-// Bytes, Tracker and Fallback may be called by any goroutine. Track, Collect, MarkDirty, Zero and Close exclude each
-// other by returning ErrBusy. The guest may run, write and grow its memory during Collect and MarkDirty; it must
-// stand still during Track, Zero, Allocate and Close, and nothing may touch Bytes after Close. No goroutine is
+// Bytes, Tracker and Fallback may be called by any goroutine. Track, Collect, Peek, Settle, MarkDirty, Zero and Close
+// exclude each other by returning ErrBusy. The guest may run, write and grow its memory during Collect, Settle and
+// MarkDirty; it must stand still during Track, Peek, Zero, Allocate and Close, and nothing may touch Bytes after Close. No goroutine is
 // started, and no lock is held while the callback of Collect runs. The memory is outside of the Go heap: the garbage
 // collector neither scans nor counts it, and the race detector does not see it.
 //

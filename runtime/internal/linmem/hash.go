@@ -74,6 +74,13 @@ func (t *hashTracker) collect(nPages uint64, emit func(first uint64, data []byte
 	return nil
 }
 
+// peek is collect: protecting costs nothing here.
+func (t *hashTracker) peek(nPages uint64, emit func(first uint64, data []byte)) error {
+	return t.collect(nPages, emit)
+}
+
+func (t *hashTracker) settle(uint64, []byte) error { return nil }
+
 // collectAbsent emits those of the pages [first, end), all zero, of which the caller has something else.
 func (t *hashTracker) collectAbsent(first, end uint64, emit func(first uint64, data []byte)) {
 	for page := first; page < end; {

@@ -23,11 +23,11 @@ const (
 	guardSize = wasmPageSize
 )
 
-// ErrBusy is returned by Track, Collect, MarkDirty, Zero and Close while another of them is at work, also when the
+// ErrBusy is returned by Track, Collect, Peek, Settle, MarkDirty, Zero and Close while another of them is at work, also when the
 // callback of Collect calls one.
 var ErrBusy = errors.New("linear memory is busy")
 
-// ErrClosed is returned by Track, Collect, MarkDirty and Zero after Close.
+// ErrClosed is returned by Track, Collect, Peek, Settle, MarkDirty and Zero after Close.
 var ErrClosed = errors.New("linear memory is closed")
 
 // Tracker says how a Memory learns which pages were written.
@@ -67,8 +67,8 @@ type Options struct {
 // Memory is the linear memory of one guest at an address that never changes, and knows its dirty pages.
 //
 // It implements experimental.MemoryAllocator. Bytes and Tracker may be called from any goroutine until Close.
-// Track, Collect, MarkDirty, Zero and Close exclude each other (ErrBusy). The guest may run, write and grow the memory
-// during Collect and MarkDirty, but not during Track, Zero and Close.
+// Track, Collect, Peek, Settle, MarkDirty, Zero and Close exclude each other (ErrBusy). The guest may run, write and grow
+// the memory during Collect, Settle and MarkDirty, but not during Track, Peek, Zero and Close.
 type Memory struct {
 	space    *space  // fixed
 	tracker  tracker // fixed; used by whoever set busy
@@ -89,6 +89,10 @@ type tracker interface {
 	// collect finds the pages below nPages that may have changed since the last collect, makes them clean
 	// and, unless emit is nil, emits them. When it fails, or emit panics, the pages not emitted stay dirty.
 	collect(nPages uint64, emit func(first uint64, data []byte)) error
+	// peek is collect while the guest stands still. The pages that it emits may stay dirty, until settle.
+	peek(nPages uint64, emit func(first uint64, data []byte)) error
+	// settle makes those of the pages from first on clean that peek has left dirty and that still are as in data.
+	settle(first uint64, data []byte) error
 	// markDirty makes the pages [first, end) dirty.
 	markDirty(first, end uint64)
 	// zeroed says that the whole memory was set to zero by giving its pages back.
@@ -150,6 +154,9 @@ func (m *Memory) Bytes() []byte {
 	return m.space.bytes(m.size.Load())
 }
 
+// Size returns how many bytes Bytes has. It may be called from any goroutine, after Close too.
+func (m *Memory) Size() uint64 { return m.size.Load() }
+
 // Track makes the memory as it is now the picture that the next Collect compares with: every page is clean. The guest
 // must stand still until the caller has that picture, too: the hash tracker cannot see that a page was other for a
 // while. The cost is that of a Collect, without the copies.
@@ -174,11 +181,36 @@ func (m *Memory) Collect(emit func(first uint64, data []byte)) error {
 }
 
 func (m *Memory) collect(op string, emit func(first uint64, data []byte)) error {
+	return m.track(op, func(nPages uint64) error { return m.tracker.collect(nPages, emit) })
+}
+
+// Peek is Collect in less time, for a guest that stands still: to make a page clean takes much longer than to copy it,
+// and that is left to Settle. Until then pages that Peek has emitted may be dirty.
+func (m *Memory) Peek(emit func(first uint64, data []byte)) error {
+	if emit == nil {
+		return errors.New("look at dirty pages: no callback")
+	}
+	return m.track("look at dirty pages", func(nPages uint64) error { return m.tracker.peek(nPages, emit) })
+}
+
+// Settle makes the pages of a run that the last Peek has emitted clean, but for those that have changed since. data is
+// what was emitted. The guest may go on meanwhile. It may be left out, or fail: then the next Collect emits pages that have
+// not changed.
+func (m *Memory) Settle(first uint64, data []byte) error {
+	return m.track("settle pages", func(nPages uint64) error {
+		if n := uint64(len(data)) / PageSize; first > nPages || n > nPages-first {
+			return fmt.Errorf("%d pages from %d are beyond the size of %d", n, first, nPages)
+		}
+		return m.tracker.settle(first, data)
+	})
+}
+
+func (m *Memory) track(op string, do func(nPages uint64) error) error {
 	if err := m.enter(); err != nil {
 		return fmt.Errorf("%s: %w", op, err)
 	}
 	defer m.busy.Store(false)
-	if err := m.tracker.collect(m.size.Load()/PageSize, emit); err != nil {
+	if err := do(m.size.Load() / PageSize); err != nil {
 		return fmt.Errorf("%s: %w", op, err)
 	}
 	return nil

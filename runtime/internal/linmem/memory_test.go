@@ -76,8 +76,34 @@ func (g *guest) write(pages ...uint64) {
 // collect collects into the shadow and returns the emitted pages in ascending order.
 func (g *guest) collect() []uint64 {
 	g.t.Helper()
+	return g.gather(g.Collect)
+}
+
+// peek does the same with Peek.
+func (g *guest) peek() []uint64 {
+	g.t.Helper()
+	return g.gather(g.Peek)
+}
+
+// settle makes clean what peek has gathered.
+func (g *guest) settle(peeked []uint64) {
+	g.t.Helper()
+	for i := 0; i < len(peeked); {
+		n := 1
+		for i+n < len(peeked) && peeked[i+n] == peeked[i]+uint64(n) {
+			n++
+		}
+		if err := g.Settle(peeked[i], g.shadow[peeked[i]*PageSize:][:n*PageSize]); err != nil {
+			g.t.Fatal(err)
+		}
+		i += n
+	}
+}
+
+func (g *guest) gather(collect func(emit func(first uint64, data []byte)) error) []uint64 {
+	g.t.Helper()
 	pages := []uint64{}
-	if err := g.Collect(func(first uint64, data []byte) {
+	if err := collect(func(first uint64, data []byte) {
 		pages = append(pages, g.keep(first, data)...)
 	}); err != nil {
 		g.t.Fatal(err)
@@ -155,6 +181,49 @@ func TestCollectEmitsExactlyThePagesWritten(t *testing.T) {
 		g.write(all...)
 		g.wantCollect(all...)
 		g.wantCollect()
+	})
+}
+
+// TestPeekAndSettle holds that Peek emits what Collect would, and that after Settle those pages are clean which have not
+// changed since.
+func TestPeekAndSettle(t *testing.T) {
+	eachTracker(t, func(t *testing.T, kind Tracker) {
+		g := newGuest(t, Options{Tracker: kind}, 4*mib)
+		g.write(1, 2, 3, 700)
+		g.wantCollect(1, 2, 3, 700)
+		g.write(2, 3, 8, 9)
+		if err := g.MarkDirty(700, 2); err != nil {
+			t.Fatal(err)
+		}
+		peeked := g.peek()
+		if !slices.Contains(peeked, 700) || !slices.Contains(peeked, 2) || slices.Contains(peeked, 1) {
+			t.Fatalf("Peek emitted %v", peeked)
+		}
+		g.wantShadow()
+		g.write(3, 40)
+		if err := g.MarkDirty(9, 1); err != nil { // dirty for another reason
+			t.Fatal(err)
+		}
+		g.settle(peeked)
+		g.wantCollect(3, 9, 40)
+		g.wantCollect()
+		// Without Settle a page too many, none too few.
+		g.write(5)
+		g.peek()
+		g.write(6)
+		if got := g.collect(); !slices.Contains(got, 6) {
+			t.Errorf("Collect emitted %v", got)
+		}
+		g.wantShadow()
+		// Given back between the two.
+		g.write(5, 6)
+		peeked = g.peek()
+		if err := g.Zero(); err != nil {
+			t.Fatal(err)
+		}
+		g.settle(peeked)
+		g.collect()
+		g.wantShadow()
 	})
 }
 
@@ -423,6 +492,8 @@ func TestOneAtATime(t *testing.T) {
 			"Track":     g.Track,
 			"Collect":   func() error { return g.Collect(func(uint64, []byte) {}) },
 			"MarkDirty": func() error { return g.MarkDirty(0, 1) },
+			"Peek":      func() error { return g.Peek(func(uint64, []byte) {}) },
+			"Settle":    func() error { return g.Settle(0, make([]byte, PageSize)) },
 			"Zero":      g.Zero,
 			"Close":     g.Close,
 		}
@@ -435,8 +506,11 @@ func TestOneAtATime(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		if err := g.Collect(nil); err == nil {
-			t.Error("Collect without a callback succeeded")
+		if g.Settle(255, make([]byte, 2*PageSize)) == nil || g.Settle(^uint64(0), make([]byte, PageSize)) == nil {
+			t.Error("Settle beyond the end succeeded")
+		}
+		if g.Collect(nil) == nil || g.Peek(nil) == nil {
+			t.Error("Collect or Peek without a callback succeeded")
 		}
 		for range 2 {
 			if err := g.Close(); err != nil {

@@ -1,6 +1,7 @@
 package linmem
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -179,6 +180,15 @@ func (t *userfaultfdTracker) proveOnce(memory []byte, step uint64) (excess bool,
 func (t *userfaultfdTracker) kind() Tracker { return Userfaultfd }
 
 func (t *userfaultfdTracker) collect(nPages uint64, emit func(first uint64, data []byte)) error {
+	return t.collectAll(nPages, pmScanWPMatching, emit)
+}
+
+// peek does not protect: that is what takes the time.
+func (t *userfaultfdTracker) peek(nPages uint64, emit func(first uint64, data []byte)) error {
+	return t.collectAll(nPages, 0, emit)
+}
+
+func (t *userfaultfdTracker) collectAll(nPages, protect uint64, emit func(first uint64, data []byte)) error {
 	// PAGE_IS_WRITTEN says "not protected". A page that is not there would be so, too, hence the second condition.
 	t.arg.categoryMask = pageIsWritten
 	if t.lost {
@@ -186,32 +196,68 @@ func (t *userfaultfdTracker) collect(nPages uint64, emit func(first uint64, data
 		t.due.addAll(t.held)   // and what is not
 	}
 	t.lost = true
-	base := uint64(uintptr(t.space.base))
-	end := base + nPages*PageSize
-	for start := base; start < end; {
-		n, walked, err := t.scan(start, end)
-		if err != nil {
-			return err
+	err := t.walk(0, nPages, protect, func(first, end uint64) {
+		t.due.remove(first, end)
+		if emit != nil {
+			emitRuns(t.space.base, first, end, emit)
 		}
-		for i := range t.regions[:n] {
-			r := &t.regions[i]
-			t.found((r.start-base)/PageSize, (r.end-base)/PageSize, r.categories&pageIsPFNZero != 0, emit)
-		}
-		if walked <= start {
-			return fmt.Errorf("PAGEMAP_SCAN stopped at %#x", walked)
-		}
-		start = walked
+	})
+	if err != nil {
+		return err
 	}
 	t.collectDue(nPages, emit)
 	t.lost = false
 	return nil
 }
 
-// scan reports and protects the unprotected pages of [start, end). It returns the number of
+func (t *userfaultfdTracker) settle(first uint64, data []byte) error {
+	if t.lost {
+		return nil // the next collect emits everything
+	}
+	t.arg.categoryMask = pageIsWritten
+	t.lost = true
+	err := t.walk(first, first+uint64(len(data))/PageSize, pmScanWPMatching, func(run, end uint64) {
+		// Protected by now: what is written from here on makes the page dirty again.
+		for page := run; page < end; page++ {
+			now := unsafe.Slice((*byte)(unsafe.Add(t.space.base, page*PageSize)), PageSize)
+			if !bytes.Equal(now, data[(page-first)*PageSize:][:PageSize]) {
+				t.due.add(page, page+1)
+			}
+		}
+	})
+	if err == nil {
+		t.lost = false
+	}
+	return err
+}
+
+// walk calls found for those of the pages [first, last) that the kernel reports and of which the caller may have or need
+// something else than zeros. With protect they are protected before.
+func (t *userfaultfdTracker) walk(first, last, protect uint64, found func(first, end uint64)) error {
+	base := uint64(uintptr(t.space.base))
+	end := base + last*PageSize
+	for start := base + first*PageSize; start < end; {
+		n, walked, err := t.scan(start, end, protect)
+		if err != nil {
+			return err
+		}
+		for i := range t.regions[:n] {
+			r := &t.regions[i]
+			t.report((r.start-base)/PageSize, (r.end-base)/PageSize, r.categories&pageIsPFNZero != 0, found)
+		}
+		if walked <= start {
+			return fmt.Errorf("PAGEMAP_SCAN stopped at %#x", walked)
+		}
+		start = walked
+	}
+	return nil
+}
+
+// scan reports the unprotected pages of [start, end), and with pmScanWPMatching protects them. It returns the number of
 // regions and where it stopped, which is before end when there is no room for more regions.
-func (t *userfaultfdTracker) scan(start, end uint64) (n int, walked uint64, err error) {
+func (t *userfaultfdTracker) scan(start, end, protect uint64) (n int, walked uint64, err error) {
 	t.arg.size = pmScanArgSize
-	t.arg.flags = pmScanWPMatching | pmScanCheckWPAsync
+	t.arg.flags = protect | pmScanCheckWPAsync
 	t.arg.start = start
 	t.arg.end = end
 	t.arg.walkEnd = 0
@@ -229,22 +275,33 @@ func (t *userfaultfdTracker) scan(start, end uint64) (n int, walked uint64, err 
 	return int(r), t.arg.walkEnd, nil
 }
 
-// found handles the pages [first, end), which the kernel has reported. zero says that they are the kernel's shared page
+// report passes on the pages [first, end), which the kernel has reported. zero says that they are the kernel's shared page
 // of zeros: read but never written, or merged. The caller needs those only if it has something else.
-func (t *userfaultfdTracker) found(first, end uint64, zero bool, emit func(first uint64, data []byte)) {
+func (t *userfaultfdTracker) report(first, end uint64, zero bool, found func(first, end uint64)) {
 	if !zero {
-		t.held.add(first, end)
+		t.hold(first, end)
 	}
 	for {
 		run, runEnd, ok := t.held.nextRun(first, end)
 		if !ok {
 			return
 		}
-		t.due.remove(run, runEnd)
-		if emit != nil {
-			emitRuns(t.space.base, run, runEnd, emit)
-		}
+		found(run, runEnd)
 		first = runEnd
+	}
+}
+
+// hold adds pages to those that may be something else than zeros. A kernel may give a page of its own to who reads where
+// nothing was written, so that only a look tells. The guest either stands still or the page is protected by now: what it
+// writes later is reported again.
+func (t *userfaultfdTracker) hold(first, end uint64) {
+	for first < end {
+		first = t.held.next(first, end, ^uint64(0))
+		for runEnd := t.held.next(first, end, 0); first < runEnd; first++ {
+			if !bytes.Equal(unsafe.Slice((*byte)(unsafe.Add(t.space.base, first*PageSize)), PageSize), zeros[:PageSize]) {
+				t.held.add(first, first+1)
+			}
+		}
 	}
 }
 

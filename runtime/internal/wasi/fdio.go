@@ -194,7 +194,7 @@ func (h *Host) readAt(o *open, bufs [][]byte, offset int64) (int, Errno) {
 			}
 			return done, errno
 		}
-		if last || n < totalBytes(part) || h.interrupt.Load() {
+		if last || n < totalBytes(part) || h.k.Interrupted() {
 			return done, ESUCCESS
 		}
 		bufs = advance(bufs, n)
@@ -240,7 +240,8 @@ func (h *Host) write(o *open, bufs [][]byte) (int, Errno, error) {
 }
 
 // writeStream writes everything to what has no offset, waiting for room. Once a
-// part is written it does not fail any more: it returns how much.
+// part is written it does not fail any more: it returns how much. An interrupt
+// shortens a long transfer.
 func (h *Host) writeStream(o *open, bufs [][]byte) (int, Errno, error) {
 	done := 0
 	for {
@@ -250,7 +251,7 @@ func (h *Host) writeStream(o *open, bufs [][]byte) (int, Errno, error) {
 		switch {
 		case len(bufs) == 0:
 			return done, ESUCCESS, nil
-		case errno == ESUCCESS:
+		case errno == ESUCCESS && (done < maxTransfer || !h.k.Interrupted()):
 			continue
 		case errno == EAGAIN && o.Flags&FlagNonblock == 0:
 			var err error
@@ -286,7 +287,7 @@ func (h *Host) writeAt(o *open, bufs [][]byte, offset int64, flags WriteFlags) (
 		} else if offset >= 0 {
 			offset += int64(n)
 		}
-		if last || n < totalBytes(part) || h.interrupt.Load() {
+		if last || n < totalBytes(part) || h.k.Interrupted() {
 			return done, offset, ESUCCESS
 		}
 		bufs = advance(bufs, n)

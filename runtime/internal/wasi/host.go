@@ -3,8 +3,6 @@ package wasi
 import (
 	"errors"
 	"fmt"
-	"sync"
-	"sync/atomic"
 )
 
 // Preopen is a directory that the guest is given.
@@ -75,9 +73,6 @@ type open struct {
 type Host struct {
 	k   Kernel
 	cfg Config
-
-	interruptMu sync.Mutex  // makes a change of interrupt and of the Kernel's one step
-	interrupt   atomic.Bool // whether one is pending
 
 	args, env []Text
 	preopens  []preopen
@@ -268,17 +263,10 @@ func (h *Host) Pending() (Pending, bool) {
 
 // Interrupt makes the call under way, and every later one, return
 // ErrInterrupted instead of blocking, until ClearInterrupt.
-func (h *Host) Interrupt() { h.setInterrupt(true) }
+func (h *Host) Interrupt() { h.k.Interrupt(true) }
 
 // ClearInterrupt undoes Interrupt.
-func (h *Host) ClearInterrupt() { h.setInterrupt(false) }
-
-func (h *Host) setInterrupt(pending bool) {
-	h.interruptMu.Lock()
-	defer h.interruptMu.Unlock()
-	h.interrupt.Store(pending)
-	h.k.Interrupt(pending)
-}
+func (h *Host) ClearInterrupt() { h.k.Interrupt(false) }
 
 // Cut returns the number of the State that was saved last; 0 if none was.
 func (h *Host) Cut() uint64 { return h.cut }
@@ -377,7 +365,7 @@ func (h *Host) wait(o *open, events PollEvents, deadline int64) (Errno, error) {
 		n, errno := h.k.Poll(fds, deadline)
 		switch {
 		case errno == EINTR:
-			if h.interrupt.Load() {
+			if h.k.Interrupted() {
 				return ESUCCESS, ErrInterrupted
 			}
 			continue // cleared between the kernel's look and ours

@@ -135,6 +135,9 @@ type Kernel interface {
 	// Interrupt makes every Poll return, now and later, until it is called with
 	// false.
 	Interrupt(pending bool)
+	// Interrupted tells whether an interrupt is pending. A Host asks only where the guest sees what
+	// follows from it.
+	Interrupted() bool
 
 	// OpenRoot opens the host's directory at path, to be a preopened one.
 	OpenRoot(path string) (Handle, error)

@@ -132,6 +132,13 @@ func (s *System) Interrupt(pending bool) {
 	}
 }
 
+// Interrupted implements Kernel.
+func (s *System) Interrupted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pending
+}
+
 // OpenRoot implements Kernel.
 func (s *System) OpenRoot(path string) (Handle, error) {
 	fd, err := retry(func() (int, error) {

@@ -23,3 +23,11 @@ func (s *System) Park(uint64) error { return nil }
 
 // Release does nothing.
 func (s *System) Release() error { return nil }
+
+// toErrno returns EIO for any error.
+func toErrno(err error) Errno {
+	if err == nil {
+		return ESUCCESS
+	}
+	return EIO
+}

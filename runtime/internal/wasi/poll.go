@@ -182,7 +182,7 @@ func (h *Host) await(m memory, out uint32) (uint32, Errno, error) {
 		if n > 0 {
 			return n, ESUCCESS, nil
 		}
-		if interrupted && h.interrupt.Load() {
+		if interrupted && h.k.Interrupted() {
 			h.noteDeadline(now, wall)
 			return 0, ESUCCESS, ErrInterrupted
 		}

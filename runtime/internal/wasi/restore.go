@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	pathpkg "path"
 	"strconv"
 	"strings"
 )
@@ -66,63 +67,62 @@ func (h *Host) snapshot() (*State, error) {
 		if o == nil {
 			continue
 		}
-		if err := h.locate(o, roots); err != nil {
-			return nil, err
-		}
+		h.locate(o, roots)
 		s.Descriptors = append(s.Descriptors, o.Descriptor)
 	}
 	return s, nil
 }
 
 // locate brings what the State says of o up to date: where its file is by now,
-// and where a stream of the kernel's own position stands.
-func (h *Host) locate(o *open, roots []string) error {
+// and where a stream of the kernel's own position stands. What cannot be asked of the kernel,
+// as of a file whose server has gone, stays as it was known last: that it is another file by
+// then is found when it is restored.
+func (h *Host) locate(o *open, roots []string) {
 	if o.handle == NoHandle {
-		return nil
+		return
 	}
 	if o.Kind == KindStandard && !o.stream && !o.isSocket() {
 		pos, errno := h.k.Seek(o.handle, 0, whenceCur)
 		if errno == ESUCCESS {
 			o.Offset = pos
 		}
-		return nil
+		return
 	}
 	if o.Kind == KindListener || o.Kind == KindConnection || o.Kind == KindSocket {
 		o.Socket = nil
 		if state, ok := h.k.Socket(o.handle); ok {
 			o.Socket = &state
 		}
-		return nil
+		return
 	}
 	if o.Kind != KindFile {
-		return nil
+		return
 	}
 	st, errno := h.k.Stat(o.handle)
 	if errno != ESUCCESS {
-		return fmt.Errorf("look at descriptor %d: %w", o.FD, errno)
+		return
 	}
 	if o.Unlinked = st.Nlink == 0; o.Unlinked {
-		return nil
+		return
 	}
 	root := roots[o.Source]
 	path, errno := h.k.Path(o.handle)
 	if errno != ESUCCESS || root == "" {
-		return nil // the path that the guest opened has to do
+		return // the path that the guest opened has to do
 	}
 	rel, ok := strings.CutPrefix(path, strings.TrimSuffix(root, "/")+"/")
 	switch {
 	case path == root:
 		rel = "."
 	case !ok || len(rel) >= maxPathBytes:
-		return nil // it was moved out of the directory
+		return // it was moved out of the directory
 	}
 	if strings.HasSuffix(rel, deletedSuffix) && !h.named(o, rel, &st) {
 		// It has another name left, which nobody can tell us.
 		o.Unlinked = true
-		return nil
+		return
 	}
 	o.Path = Text(rel)
-	return nil
 }
 
 // deletedSuffix is what Linux puts behind the path of a descriptor whose name
@@ -167,6 +167,11 @@ func Restore(state []byte, cfg Config, k Kernel) (*Host, []Warning, error) {
 		return nil, nil, err
 	}
 	r := restorer{Host: h}
+	if d, ok := k.(Deferrer); ok && d.Deferred() {
+		r.later = d
+	} else if ok {
+		r.keeper = d
+	}
 	r.directories(s)
 	if err := h.k.Attach(s.Cut); err != nil {
 		r.warn(-1, "", "%v; connections are lost", err)
@@ -200,7 +205,10 @@ func Restore(state []byte, cfg Config, k Kernel) (*Host, []Warning, error) {
 type restorer struct {
 	*Host
 	warnings []Warning
-	rootDev  []bool // by preopen: the device is the one it was
+	rootDev  []bool   // by preopen: the device is the one it was
+	roots    []string // by preopen: its path outside; of a Deferrer only
+	later    Deferrer // nil if everything is attached now
+	keeper   Deferrer // nil if nobody keeps files without a name
 }
 
 func (r *restorer) warn(fd int64, path Text, format string, args ...any) {
@@ -212,8 +220,7 @@ func (r *restorer) directories(s *State) {
 	used := make([]bool, len(r.cfg.Preopens))
 	for i := range s.Preopens {
 		p := preopen{PreopenState: s.Preopens[i], handle: NoHandle}
-		same := false
-		found := false
+		same, found, root := false, false, ""
 		for j := range r.cfg.Preopens {
 			c := &r.cfg.Preopens[j]
 			if used[j] || Text(c.Guest) != p.Guest {
@@ -221,6 +228,12 @@ func (r *restorer) directories(s *State) {
 			}
 			used[j], found = true, true
 			p.readOnly = c.ReadOnly
+			if r.later != nil {
+				root = r.later.RootPath(c.Host)
+				p.handle = r.later.Promise(Attachment{Kind: KindFile, Root: true, Path: c.Host, FD: -1,
+					Stat: Stat{Dev: p.Dev, Ino: p.Ino, Type: FileDirectory}})
+				break
+			}
 			handle, err := r.k.OpenRoot(c.Host)
 			if err != nil {
 				r.warn(-1, p.Guest, "directory cannot be opened again: %v", err)
@@ -241,6 +254,7 @@ func (r *restorer) directories(s *State) {
 		}
 		r.preopens = append(r.preopens, p)
 		r.rootDev = append(r.rootDev, same)
+		r.roots = append(r.roots, root)
 	}
 	for j, u := range used {
 		if !u {
@@ -285,6 +299,10 @@ func (r *restorer) reattach(o *open) {
 	case KindConnection:
 		r.reattachConnection(o)
 	case KindSocket:
+		if r.later != nil {
+			o.handle, o.owned, o.dead = r.later.Promise(Attachment{Kind: KindConnection, FD: int64(o.FD)}), true, ESUCCESS
+			return
+		}
 		handle, err := r.k.Remake(*o.Made, o.Socket)
 		if err != nil {
 			o.dead = EIO
@@ -315,6 +333,10 @@ func anyPort(l Listener) bool {
 }
 
 func (r *restorer) reattachConnection(o *open) {
+	if r.later != nil {
+		o.handle, o.owned, o.dead = r.later.Promise(Attachment{Kind: KindConnection, FD: int64(o.FD)}), true, ESUCCESS
+		return
+	}
 	o.dead = ECONNRESET
 	if o.Socket == nil {
 		r.warn(int64(o.FD), "", "connection is lost; the guest gets ECONNRESET")
@@ -334,8 +356,12 @@ func (r *restorer) reattachStandard(o *open) {
 		r.warn(int64(o.FD), "", "standard stream %d is closed; the guest gets EIO", o.Source)
 		return
 	}
-	// The rights stay the guest's, even if a terminal is now a pipe.
 	o.handle, o.dead = fresh.handle, ESUCCESS
+	if r.later != nil {
+		r.promiseStandard(o, fresh)
+		return
+	}
+	// The rights stay the guest's, even if a terminal is now a pipe.
 	o.stream, o.fifo, o.terminal, o.Type = fresh.stream, fresh.fifo, fresh.terminal, fresh.Type
 	same := o.Dev == fresh.Dev && o.Ino == fresh.Ino
 	if o.Source == 0 && same && o.Type == FileRegular {
@@ -354,9 +380,6 @@ func (r *restorer) reattachFile(o *open) {
 	case p.handle == NoHandle:
 		r.warn(int64(o.FD), o.Path, "its directory %q is gone; the guest gets EIO", p.Guest)
 		return
-	case o.Unlinked:
-		r.warn(int64(o.FD), o.Path, "the file had been removed while it was open; the guest gets EIO")
-		return
 	case o.Write && o.readOnly:
 		r.warn(int64(o.FD), o.Path, "its directory is read-only now; the guest gets EIO")
 		return
@@ -370,6 +393,14 @@ func (r *restorer) reattachFile(o *open) {
 	}
 	if o.Type == FileDirectory {
 		flags |= OpenDirectory
+	}
+	if r.later != nil {
+		r.promiseFile(o, flags)
+		return
+	}
+	if o.Unlinked {
+		r.reattachUnlinked(o, flags)
+		return
 	}
 	handle, errno := r.k.Open(p.handle, string(o.Path), flags)
 	if errno == ENXIO && !o.Read {
@@ -393,6 +424,47 @@ func (r *restorer) reattachFile(o *open) {
 	}
 	o.attach(handle, &st)
 	o.Dev, o.Ino, o.Born = st.Dev, st.Ino, st.Born
+}
+
+// reattachUnlinked attaches a file that had no name any more, if somebody has kept it.
+func (r *restorer) reattachUnlinked(o *open, flags OpenFlags) {
+	if r.keeper != nil {
+		if handle, errno := r.keeper.OpenUnlinked(o.Dev, o.Ino, flags); errno == ESUCCESS {
+			if st, errno := r.k.Stat(handle); errno == ESUCCESS && st.Type == o.Type {
+				o.attach(handle, &st)
+				return
+			}
+			r.k.Close(handle) // nothing was written
+		}
+	}
+	r.warn(int64(o.FD), o.Path, "the file had been removed while it was open; the guest gets EIO")
+}
+
+// promiseFile leaves o to be attached when the past has been played. Until then it is what
+// it was.
+func (r *restorer) promiseFile(o *open, flags OpenFlags) {
+	st := Stat{Dev: o.Dev, Ino: o.Ino, Born: o.Born, Type: o.Type, Fifo: o.Type == FileUnknown,
+		Terminal: o.Type == FileCharDevice && o.Base&RightFdSeek == 0}
+	a := Attachment{Kind: KindFile, FD: int64(o.FD), Flags: flags, Stat: st}
+	if host := r.roots[o.Source]; host != "" && !o.Unlinked {
+		a.Path = pathpkg.Join(host, string(o.Path))
+	}
+	o.attach(r.later.Promise(a), &st)
+}
+
+// promiseStandard keeps a standard stream as the guest knew it, since its past is played next.
+func (r *restorer) promiseStandard(o, fresh *open) {
+	o.terminal = o.Type == FileCharDevice && o.Base&RightFdSeek == 0
+	o.fifo = o.Type == FileUnknown
+	switch o.Type {
+	case FileRegular, FileBlockDevice, FileDirectory, FileSocketStream, FileSocketDgram:
+		o.stream = false
+	default:
+		o.stream = true
+	}
+	if o.Source == 0 && o.Type == FileRegular && o.Dev == fresh.Dev && o.Ino == fresh.Ino {
+		r.later.PromiseStandard(o.handle, o.Offset)
+	}
 }
 
 // standard returns the descriptor of a standard stream, and false if it is

@@ -155,7 +155,7 @@ func (h *Host) recvRest(o *open, bufs [][]byte) int {
 	for len(bufs) > 0 {
 		fds := append(h.poll.one[:0], PollFD{Handle: o.handle, Events: PollIn})
 		switch n, errno := h.k.Poll(fds, -1); {
-		case errno == EINTR && !h.interrupt.Load():
+		case errno == EINTR && !h.k.Interrupted():
 			continue
 		case errno != ESUCCESS, n > 0 && fds[0].Revents&(PollError|PollInvalid) != 0:
 			return done

@@ -169,7 +169,7 @@ func TestEveryFieldIsDeclared(t *testing.T) {
 			"monotonicBase": "saved: State.Clocks.Monotonic is it plus the kernel's clock", "cpuBase": "saved: State.Clocks.CPU, likewise",
 			"resumes": "set by Call and Resume",
 			"issued":  "saved: State.Pending.Issued; of no meaning between calls", "deadline": "saved: State.Pending.Deadline, likewise",
-			"k": "given to Restore", "cfg": "given to Restore", "interruptMu": "a lock", "interrupt": "a request of whoever runs the host",
+			"k": "given to Restore", "cfg": "given to Restore",
 			"count": "follows from table", "iov": "scratch", "poll": "scratch",
 		},
 		reflect.TypeFor[open](): {

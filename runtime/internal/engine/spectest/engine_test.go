@@ -149,6 +149,7 @@ func (p *engineProgram) fresh(ctx context.Context, l linkage, stop bool) (*engin
 		config.Cut, config.Poll = i.cut, i.pollLoop
 	}
 	if p.machine.rng != nil {
+		config.Piece = p.machine.rng.IntN(4)
 		ctx = listen(ctx, &coldPolls{p.machine}) // the engine compiles cold code with the instance's context
 	}
 	var err error

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"perdure/daemon"
+)
+
+func newInspectCommand(env *environment) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "inspect NAME",
+		Short: "all that the daemon knows of a process",
+		Long: `Print all that the daemon knows of a process.
+
+With --json: an object with what perdure ps --json has for it, and dir (of its state), log (the
+file with its output), file (its program in the folder), file_program (SHA-256 of that), desired
+(running or stopped), reactor, restored_from (a generation), progress, warnings, last_failure (of
+a snapshot), not_applied (limits that this system lacks), last (the newest generation: number,
+base, time, pages, pages_new, bytes_stored, pause_ns, pinned, error), settings (all that applies to
+it), pending_settings (changes that count at its next start) and stats (starts, crashes, traps,
+ran_ns, last_end).`,
+		Example: `  perdure inspect prog
+  perdure inspect --json prog | jq .settings.limits`,
+		Args: oneProcess,
+	}
+	contact := addSocketFlag(cmd, env)
+	asJSON := addJSONFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		i, err := contact.client().Inspect(cmd.Context(), args[0])
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return writeJSON(env.stdout, i)
+		}
+		return printInspection(env.stdout, i)
+	}
+	return cmd
+}
+
+func printInspection(out io.Writer, i daemon.Inspection) error {
+	w := newTable(out, 0)
+	line := func(key, format string, args ...any) {
+		text := fmt.Sprintf(format, args...)
+		for n, l := range strings.Split(text, "\n") {
+			if n > 0 {
+				key = ""
+			}
+			fmt.Fprintf(w, "%s\t%s\t\n", key, l)
+		}
+	}
+	some := func(key, text string) {
+		if text != "" {
+			line(key, "%s", text)
+		}
+	}
+	line("name", "%s", i.Name)
+	state := string(i.State)
+	if i.Detail != "" {
+		state += " (" + i.Detail + ")"
+	}
+	line("state", "%s", state)
+	line("desired", "%s", i.Desired)
+	some("program", i.Program)
+	some("file", i.File)
+	if i.FileProgram != i.Program {
+		some("program of the file", i.FileProgram)
+	}
+	line("directory", "%s", i.Dir)
+	line("output", "%s", i.Log)
+	line("generation", "%d", i.Generation)
+	if i.PID != 0 {
+		line("worker", "%d, since %s", i.PID, localTime(i.Started))
+		if i.RestoredFrom != 0 {
+			line("restored from", "generation %d", i.RestoredFrom)
+		}
+		line("memory", "%s", size(i.MemoryBytes))
+	}
+	if i.Reactor {
+		line("kind", "reactor: its exports can be called")
+	}
+	some("progress", i.Progress)
+	if g := i.Last; g != nil {
+		line("last snapshot", "%d of %s: %d new pages, %s, pause %s", g.Number, localTime(g.Time), g.PagesNew, size(g.BytesStored), short(time.Duration(g.PauseNS)))
+	}
+	some("snapshot failed", i.LastFailure)
+	line("restarts", "%d", i.Restarts)
+	some("last error", i.LastError)
+	for _, s := range i.Warnings {
+		line("warning", "%s", s)
+	}
+	for _, s := range i.NotApplied {
+		line("not applied", "%s", s)
+	}
+	for _, s := range i.PendingSettings {
+		line("pending", "%s", s)
+	}
+	line("starts", "%d, %d crashed, %d trapped", i.Stats.Starts, i.Stats.Crashes, i.Stats.Traps)
+	line("has run", "%s", time.Duration(i.Stats.RanNS).Round(time.Millisecond))
+	return w.Flush()
+}

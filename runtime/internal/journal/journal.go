@@ -1,0 +1,434 @@
+package journal
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"perdure/internal/durable"
+	"perdure/runtime/internal/wasi"
+)
+
+// rotateAt is the size of a segment behind which a cut begins a new one, in bytes.
+const rotateAt = 4 << 20
+
+// MaxBytes is the most that Options.Max may be.
+const MaxBytes = reserve / 2
+
+// Options say how a Journal works.
+type Options struct {
+	Dir    string      // of the segments; made if missing
+	Kernel wasi.Kernel // the outside
+	// Unlinked is a directory for files that the guest has open though their names are gone, so
+	// that they can be opened again. It is made when it is needed; empty means that such files are
+	// lost in a crash.
+	Unlinked string
+	// Sync makes each answer durable before the guest's next effect, and each change of a file
+	// before the guest goes on, so that both survive the loss of power.
+	Sync bool
+	// Max is how many bytes may be recorded since the last cut before Full is called, once; 0
+	// means MaxBytes. Full, if not nil, asks for a cut.
+	Max  uint64
+	Full func()
+	// RotateAt is the size of a segment behind which a cut begins a new one, in bytes; 0 means
+	// 4 MiB.
+	RotateAt int
+	// Live, if not nil, is called when the past has been played and the guest goes on for
+	// real, on its goroutine. lost are warnings about what could not be attached again.
+	Live func(records int, lost []wasi.Warning)
+	// Lost, if not nil, is called when an answer cannot be recorded, once until a cut mends
+	// that. The guest goes on, and is not covered meanwhile.
+	Lost func(error)
+	// Offline plays the past and touches nothing outside and nothing in Dir. Where the past ends,
+	// or behind record number StopAt if that is not 0, the methods panic with a *StoppedError.
+	Offline bool
+	StopAt  int
+}
+
+// Position is a place in the journal that belongs to a generation. Its fields are saved with
+// that, as JSON.
+type Position struct {
+	Segment uint64 `json:"segment"`
+	Offset  int    `json:"offset"`
+	// Nonce is also in the record there, so that a generation never meets the journal of
+	// another life.
+	Nonce uint64 `json:"nonce"`
+}
+
+// Journal is a Kernel that records and replays. See the package comment.
+type Journal struct {
+	opt  Options
+	k    wasi.Kernel
+	mark mark // of what is recorded now
+
+	// Of the past, while it is played.
+	past    *past
+	spent   []*segment // that have been played; the last answer may lie in one
+	playing bool       // there are answers of the past left, or nothing is attached yet
+	played  int        // records
+	over    chan struct{}
+	told    bool // over is closed
+
+	// Of the present.
+	seg    *segment // appended to; nil when there is none
+	seq    uint64   // of the newest segment
+	broken bool     // since the last cut, an answer was not recorded
+	ailing bool     // Lost has been called for that
+	ended  bool     // nothing is recorded any more
+	dirty  bool     // records since the last sync
+	since  int      // bytes recorded since the last cut
+	full   bool     // Full has been called
+
+	quiet  bool // calls of the host itself, which are no answers to the guest
+	failed bool // by a panic
+
+	objects   []object              // by handle less FirstHandle
+	free      []int                 // indexes of objects that are not in use
+	positions map[wasi.Handle]int64 // of promised standard streams
+	orphanage wasi.Handle           // the directory of orphans; NoHandle if it is not open
+	adopted   map[fileID]bool       // files that have a name there
+
+	// The clocks of the guest go on where they were: offset is added to the outside's, and
+	// last is what was answered last.
+	offset, last [clocks]int64
+
+	// Scratch, to keep calls from allocating.
+	polled []wasi.PollFD
+	index  []int
+	fields []byte
+}
+
+var _ wasi.Kernel = (*Journal)(nil)
+
+// New returns a Journal that has nothing to play. It records once Begin, Continue or Restart
+// has been called.
+func New(opt Options) (*Journal, error) {
+	if opt.RotateAt == 0 {
+		opt.RotateAt = rotateAt
+	}
+	if opt.Max == 0 || opt.Max > MaxBytes {
+		opt.Max = MaxBytes
+	}
+	j := &Journal{opt: opt, k: opt.Kernel, over: make(chan struct{}), orphanage: wasi.NoHandle, mark: mark{boot: thisBoot()}}
+	if opt.Sync {
+		j.mark.flags |= markSynced
+	}
+	if opt.Offline {
+		return j, nil
+	}
+	return j, os.MkdirAll(opt.Dir, 0o700)
+}
+
+// Begin starts a new journal, for a life that begins: what was in the directory is removed.
+// state is the host's State, which Birth returns until there is a generation.
+func (j *Journal) Begin(state []byte) error {
+	if err := Remove(j.opt.Dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(j.opt.Dir, 0o700); err != nil {
+		return err
+	}
+	j.nowPlayed()
+	j.sweepOrphans()
+	if !j.create(1) {
+		return nil
+	}
+	if b := j.room(len(state)); b != nil {
+		copy(b, state)
+		j.seal(opBirth, 0, 0, len(state))
+	}
+	j.base()
+	return nil
+}
+
+// Birth returns the state that Begin was given and the position behind it, if the journal
+// in dir has its first segment still.
+func Birth(dir string) (state []byte, at Position, ok bool) {
+	s, err := openSegment(dir, 1, false)
+	if err != nil {
+		return nil, at, false
+	}
+	defer s.close() // nothing was written
+	err = onFault(func() error {
+		r, found := s.at(headerSize)
+		if found != foundRecord || r.op != opBirth {
+			return ErrDamaged
+		}
+		next, found := s.at(r.end)
+		b, isBase := readBase(next)
+		if found != foundRecord || !isBase {
+			return ErrDamaged
+		}
+		state, at = append([]byte(nil), r.payload...), Position{1, r.end, b.nonce}
+		return nil
+	})
+	return state, at, err == nil
+}
+
+// Restart begins a new journal for a generation that is gone on from without the answers that
+// came after it, and asks for a cut: until that is made, the generation has no journal.
+func (j *Journal) Restart() error {
+	list, err := segments(j.opt.Dir)
+	if err != nil {
+		return err
+	}
+	seq := uint64(2) // the first is that of a birth
+	if n := len(list); n > 0 {
+		seq = max(seq, list[n-1]+1)
+	}
+	if err := j.closePast(); err != nil {
+		return err
+	}
+	if err := removeSegments(j.opt.Dir, list); err != nil {
+		return err
+	}
+	j.nowPlayed()
+	if j.create(seq) {
+		j.base()
+	}
+	j.wantCut()
+	return nil
+}
+
+// create begins a segment. Where that cannot be, the guest goes on without.
+func (j *Journal) create(seq uint64) bool {
+	s, err := createSegment(j.opt.Dir, seq)
+	if err == nil && j.opt.Sync {
+		err = durable.OS.SyncDir(j.opt.Dir)
+	}
+	if err != nil {
+		j.lose(err)
+		return false
+	}
+	j.seg, j.seq = s, seq
+	return true
+}
+
+// wantCut asks for a cut, once until there is one.
+func (j *Journal) wantCut() {
+	if !j.full && j.opt.Full != nil {
+		j.full = true
+		j.opt.Full()
+	}
+}
+
+// lose notes that answers are missing from here to the next cut.
+func (j *Journal) lose(err error) {
+	if !j.broken && j.seg != nil && j.seg.tail+spare <= j.seg.room {
+		j.seg.seal(opGap, 0, 0, 0)
+	}
+	j.broken = true
+	if !j.ailing && j.opt.Lost != nil {
+		j.opt.Lost(err)
+	}
+	j.ailing = true
+}
+
+// room returns n bytes for the payload of a record, nil if it cannot be recorded.
+func (j *Journal) room(n int) []byte {
+	if j.quiet || j.broken || j.ended || j.seg == nil {
+		return nil
+	}
+	if err := j.seg.ensure(recordHeader + n); err != nil {
+		j.lose(err)
+		return nil
+	}
+	at := j.seg.tail + recordHeader
+	return j.seg.mem[at : at+n : at+n]
+}
+
+func (j *Journal) seal(o op, k key, errno wasi.Errno, n int) {
+	before := j.seg.tail
+	j.seg.seal(o, uint32(k), uint16(errno), n)
+	j.dirty = true
+	j.since += j.seg.tail - before
+	if uint64(j.since) > j.opt.Max {
+		j.wantCut()
+	}
+}
+
+// put records an answer that is a few numbers.
+func (j *Journal) put(o op, k key, errno wasi.Errno, vs ...int64) {
+	b := j.room(8 * len(vs))
+	if b == nil {
+		return
+	}
+	for i, v := range vs {
+		binary.LittleEndian.PutUint64(b[8*i:], uint64(v))
+	}
+	j.seal(o, k, errno, 8*len(vs))
+}
+
+// bytes records an answer that is the first n bytes of bufs.
+func (j *Journal) bytes(o op, k key, errno wasi.Errno, n int, bufs ...[]byte) {
+	b := j.room(n)
+	if b == nil {
+		return
+	}
+	at := 0
+	for _, p := range bufs {
+		at += copy(b[at:n], p)
+	}
+	j.seal(o, k, errno, n)
+}
+
+// Quiet runs f, whose calls are the host's own: they are carried out and not recorded.
+func (j *Journal) Quiet(f func() error) error {
+	j.quiet = true
+	defer func() { j.quiet = false }()
+	return f()
+}
+
+// Cut notes a cut and returns its position, for the generation that is made of it. It follows
+// the saving of the host's State, whose clocks it takes. It returns false if it cannot be noted:
+// the generation then has no journal.
+func (j *Journal) Cut() (Position, bool) {
+	if j.ended {
+		return Position{}, false
+	}
+	if j.seg == nil && !j.create(j.seq+1) {
+		return Position{}, false
+	}
+	if j.seg.tail >= j.opt.RotateAt {
+		j.rotate()
+	}
+	at, ok := j.base()
+	if ok {
+		j.broken, j.ailing, j.full, j.since = false, false, false, 0
+	}
+	return at, ok
+}
+
+// rotate begins a new segment. Where that cannot be, the old one goes on.
+func (j *Journal) rotate() {
+	next, err := createSegment(j.opt.Dir, j.seg.seq+1)
+	if err != nil {
+		return
+	}
+	if j.opt.Sync {
+		if err := errors.Join(j.seg.sync(), durable.OS.SyncDir(j.opt.Dir)); err != nil {
+			_ = next.close() // the old one goes on
+			return
+		}
+	}
+	j.seg.seal(opEnd, 0, 0, 0) // in the spare room
+	if j.opt.Sync {
+		if err := j.seg.sync(); err != nil {
+			j.lose(err)
+		}
+	}
+	_ = j.seg.close() // what was stored to the mapping is in the file
+	j.seg, j.seq = next, next.seq
+}
+
+// base writes the record of a cut.
+func (j *Journal) base() (Position, bool) {
+	var nonce [8]byte
+	if _, err := rand.Read(nonce[:]); err != nil {
+		j.lose(err)
+		return Position{}, false
+	}
+	if err := j.seg.ensure(recordHeader + baseSize); err != nil {
+		j.lose(err)
+		return Position{}, false
+	}
+	b := base{nonce: binary.LittleEndian.Uint64(nonce[:]), clocks: j.last, mark: j.mark}
+	if j.broken {
+		b.flags |= markGap
+	}
+	at := Position{j.seg.seq, j.seg.tail, b.nonce}
+	b.put(j.seg.mem[j.seg.tail+recordHeader:])
+	j.seg.seal(opBase, 0, 0, baseSize)
+	j.dirty = true
+	return at, true
+}
+
+// End stops recording: what comes is covered by generations alone. Retire removes what there is.
+func (j *Journal) End() { j.ended = true }
+
+// Durable makes the record up to a position durable, for a Journal with Sync. Any goroutine may
+// call it.
+func (j *Journal) Durable(at Position) error {
+	if !j.opt.Sync {
+		return nil
+	}
+	s, err := openSegment(j.opt.Dir, at.Segment, true)
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.sync(), s.close())
+}
+
+// Retire removes the segments before the one of a position. Any goroutine may call it.
+func (j *Journal) Retire(before Position) error {
+	list, err := segments(j.opt.Dir)
+	if err != nil {
+		return err
+	}
+	for n, seq := range list {
+		if seq >= before.Segment {
+			list = list[:n]
+			break
+		}
+	}
+	return removeSegments(j.opt.Dir, list)
+}
+
+// removeSegments removes segments, the newest first: without the oldest, the others are of no
+// use.
+func removeSegments(dir string, list []uint64) error {
+	for i := len(list) - 1; i >= 0; i-- {
+		if err := os.Remove(filepath.Join(dir, segmentName(list[i]))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Remove removes the journal in a directory, if there is one.
+func Remove(dir string) error {
+	list, err := segments(dir)
+	if err != nil {
+		return err
+	}
+	return removeSegments(dir, list)
+}
+
+// Any tells whether there is a journal in a directory.
+func Any(dir string) (bool, error) {
+	list, err := segments(dir)
+	return len(list) > 0, err
+}
+
+// Release gives the mappings back. What was recorded stays.
+func (j *Journal) Release() error {
+	j.playing = false
+	j.nowPlayed()
+	err := j.closePast()
+	if j.orphanage != wasi.NoHandle {
+		j.k.Close(j.orphanage) // it only named the directory
+		j.orphanage = wasi.NoHandle
+	}
+	if j.seg == nil {
+		return err
+	}
+	s := j.seg
+	j.seg = nil
+	return errors.Join(err, s.close())
+}
+
+// commit makes what the guest knows durable before it has an effect, where that is asked
+// for.
+func (j *Journal) commit() {
+	if !j.opt.Sync || !j.dirty || j.seg == nil || j.quiet {
+		return
+	}
+	if err := j.seg.sync(); err != nil {
+		j.lose(fmt.Errorf("make the journal durable: %w", err))
+		return
+	}
+	j.dirty = false
+}

@@ -1,0 +1,72 @@
+package journal
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+)
+
+// key is a checksum over the arguments of a call. A record has that of its call, so that a
+// guest that asks for something else when it runs again is found out. Handles are left out:
+// they may differ.
+type key uint32
+
+// num adds numbers.
+func (k key) num(vs ...int64) key {
+	var b [32]byte
+	for len(vs) > 0 {
+		n := min(len(vs), len(b)/8)
+		for i, v := range vs[:n] {
+			binary.LittleEndian.PutUint64(b[8*i:], uint64(v))
+		}
+		k = k.data(b[:8*n])
+		vs = vs[n:]
+	}
+	return k
+}
+
+// text adds strings.
+func (k key) text(vs ...string) key {
+	for _, v := range vs {
+		k = k.num(int64(len(v))).data([]byte(v))
+	}
+	return k
+}
+
+// data adds what the guest gives away.
+func (k key) data(bufs ...[]byte) key {
+	for _, b := range bufs {
+		k = key(crc32.Update(uint32(k), castagnoli, b))
+	}
+	return k
+}
+
+// total returns the number of bytes in bufs.
+func total(bufs [][]byte) int {
+	n := 0
+	for _, b := range bufs {
+		n += len(b)
+	}
+	return n
+}
+
+// scatter copies src to bufs.
+func scatter(bufs [][]byte, src []byte) {
+	for _, b := range bufs {
+		n := copy(b, src)
+		src = src[n:]
+	}
+}
+
+// from returns bufs without their first n bytes.
+func from(bufs [][]byte, n int) [][]byte {
+	var rest [][]byte
+	for _, b := range bufs {
+		if n >= len(b) {
+			n -= len(b)
+			continue
+		}
+		rest = append(rest, b[n:])
+		n = 0
+	}
+	return rest
+}

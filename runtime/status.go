@@ -1,0 +1,43 @@
+package runtime
+
+import (
+	"sync/atomic"
+
+	"perdure/runtime/internal/linmem"
+)
+
+// Status is what a process is doing.
+type Status struct {
+	// MemoryBytes is the size of the guest's linear memory.
+	MemoryBytes uint64
+	// Generation is the newest one, 0 if there is none.
+	Generation uint64
+	// Waiting tells that the guest waits in a host call, or is a reactor that nobody calls.
+	Waiting bool
+	// Reactor tells that the program has functions to be called and no _start.
+	Reactor bool
+	// Program is its SHA-256, in hexadecimal.
+	Program string
+	// Restarts counts how often the process was restored since it began.
+	Restarts uint64
+}
+
+// status is what Status reads while others run.
+type status struct {
+	memory     atomic.Pointer[linmem.Memory]
+	generation atomic.Uint64
+	waiting    atomic.Bool
+}
+
+// Status tells what the process is doing. It may be called from any goroutine between Open and
+// Close and after; it waits for nobody, and the guest does not notice.
+func (p *Process) Status() Status {
+	s := Status{
+		Generation: p.status.generation.Load(), Waiting: p.status.waiting.Load(),
+		Program: p.sum, Reactor: p.reactor, Restarts: p.restarts,
+	}
+	if m := p.status.memory.Load(); m != nil {
+		s.MemoryBytes = m.Size()
+	}
+	return s
+}
