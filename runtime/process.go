@@ -352,9 +352,6 @@ func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 	if err != nil {
 		return err
 	}
-	if n := p.wasi.SocketCounts(); n != (wasi.SocketCounts{}) {
-		p.event(SocketsEvent(n))
-	}
 	p.saved, p.base, p.state = saved, g.Info().Number, saved.state
 	p.state.Restarts++
 	p.restarts = p.state.Restarts

@@ -41,21 +41,39 @@ func (j *Journal) ahead(o *object) (received, sent uint64) {
 }
 
 // settleSockets looks which call on a connection was under way at the crash. What it received
-// lies behind the last record, where its own was to be.
+// lies behind the last record, where its own was to be. Where the past has a flaw, or more than
+// one call would have to be it, nothing is known: a connection that has moved is then reset.
 func (j *Journal) settleSockets() {
+	if j.past.flaw != nil {
+		return
+	}
+	var under *object
 	for i := range j.objects {
 		o := &j.objects[i]
-		received, sent := j.ahead(o)
+		if received, sent := j.ahead(o); received > 0 || sent > 0 {
+			if under != nil || received > 0 && sent > 0 {
+				return
+			}
+			under = o
+		}
+	}
+	if under != nil {
+		received, sent := j.ahead(under)
 		s := j.past.segs[len(j.past.segs)-1]
 		from := j.past.end + recordHeader + 8
-		if received > 0 && uint64(from)+received <= uint64(s.room) && received <= maxRecv {
-			o.early = append([]byte(nil), s.mem[from:from+int(received)]...)
-			o.socket.Position.Consumed += received
+		switch {
+		case sent > maxRead || received > maxRecv || received > 0 && uint64(from)+received > uint64(s.room):
+			return // no call moves so much
+		case received > 0:
+			under.early = append([]byte(nil), s.mem[from:from+int(received)]...)
+			under.socket.Position.Consumed += received
+		default:
+			under.sent = int(sent)
+			under.socket.Position.Written += sent
 		}
-		if sent > 0 {
-			o.sent = int(sent)
-			o.socket.Position.Written += sent
-		}
+	}
+	for i := range j.objects {
+		o := &j.objects[i]
 		if o.used && o.socket != nil && o.real == wasi.NoHandle {
 			// An end that the call under way has made is made again.
 			if now, ok := j.k.Held(*o.socket); ok {
