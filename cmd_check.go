@@ -46,9 +46,10 @@ persistently. If not, everything that stands in the way is listed.
 Exit status: 0 when it can, 126 when it is refused, 127 when it is not found.
 
 With --json: an object with program, ok, refused (reasons), sha256, bytes, kind (command or
-reactor), calls (of a reactor: its functions with their types), imports (objects with module, name, provided), memory_min_bytes, memory_max_bytes (0: no
-maximum), features, functions, suspendable_functions, instrumented_bytes and growth. What
-could not be read of a refused program is empty or 0.`,
+reactor), calls (of a reactor: its functions with their types), imports (objects with module, name,
+provided), memory_min_bytes, memory_max_bytes (0: no maximum), features, functions,
+suspendable_functions, instrumented_bytes and growth. What could not be read of a refused program
+is empty or 0.`,
 		Example: `  perdure check prog.wasm
   perdure check --json prog.wasm | jq .refused`,
 		Args: func(cmd *cobra.Command, args []string) error {

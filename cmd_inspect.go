@@ -17,11 +17,12 @@ func newInspectCommand(env *environment) *cobra.Command {
 		Short: "all that the daemon knows of a process",
 		Long: `Print all that the daemon knows of a process.
 
-With --json: an object with what perdure ps --json has for it, and dir (of its state), log (the file
-with its output), file (its program in the folder), file_program (SHA-256 of that), desired (running
-or stopped), reactor, restored_from (a generation), progress, warnings, last_failure (of a snapshot),
-not_applied (limits that this system lacks), last (the newest generation), settings (all that applies
-to it), pending_settings (changes that count at its next start) and stats (starts, crashes, traps,
+With --json: an object with what perdure ps --json has for it, and dir (of its state), log (the
+file with its output), file (its program in the folder), file_program (SHA-256 of that), desired
+(running or stopped), reactor, restored_from (a generation), progress, warnings, last_failure (of
+a snapshot), not_applied (limits that this system lacks), last (the newest generation: number,
+base, time, pages, pages_new, bytes_stored, pause_ns, pinned, error), settings (all that applies to
+it), pending_settings (changes that count at its next start) and stats (starts, crashes, traps,
 ran_ns, last_end).`,
 		Example: `  perdure inspect prog
   perdure inspect --json prog | jq .settings.limits`,

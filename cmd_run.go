@@ -202,10 +202,9 @@ func (r *runCommand) run(ctx context.Context) error {
 		return err
 	}
 	err = r.once(ctx, o)
-	var diverged *runtime.DivergenceError
-	if errors.As(err, &diverged) {
+	if runtime.IsDivergence(err) && o.OnDivergence != runtime.DivergenceStop {
 		r.talk.warn("%v; it goes on from its last snapshot instead, and what it did since happens again", err)
-		o.NoReplay, o.Fresh = true, false
+		o.Fresh = false
 		err = r.once(ctx, o)
 	}
 	return err

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"perdure/daemon"
 )
 
 func testRoot() *cobra.Command {
@@ -41,6 +43,7 @@ func TestJSONIsDocumented(t *testing.T) {
 	for name, value := range map[string]any{
 		"generations": []generationJSON{}, "verify": []verifiedJSON{}, "check": checkJSON{}, "stack": stackJSON{},
 		"purge": purgedJSON{}, "diff": diffJSON{}, "dump": dumpJSON{},
+		"ps": []daemon.Process{}, "snapshot": []snapshotJSON{}, "events": daemon.Event{}, "reload": daemon.Reloaded{}, "call": callJSON{},
 	} {
 		c, _, err := root.Find([]string{name})
 		if err != nil {
@@ -68,7 +71,8 @@ func jsonKeys(t reflect.Type) []string {
 			return nil
 		}
 		for i := range t.NumField() {
-			keys = append(keys, t.Field(i).Tag.Get("json"))
+			key, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+			keys = append(keys, key)
 			keys = append(keys, jsonKeys(t.Field(i).Type)...)
 		}
 	}

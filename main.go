@@ -151,7 +151,7 @@ the same command again, and it goes on from where it was, in the middle of a fun
 	}
 	for _, c := range []*cobra.Command{
 		newServeCommand(env), newPsCommand(env), newInspectCommand(env), newStartCommand(env), newStopCommand(env), newRestartCommand(env),
-		newRmCommand(env), newSnapshotCommand(env), newLogsCommand(env), newAttachCommand(env), newEventsCommand(env), newReloadCommand(env),
+		newRmCommand(env), newSnapshotCommand(env), newLogsCommand(env), newAttachCommand(env), newCallCommand(env), newEventsCommand(env), newReloadCommand(env),
 	} {
 		c.GroupID = groupServe
 		root.AddCommand(c)

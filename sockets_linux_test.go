@@ -27,6 +27,7 @@ type server struct {
 	args    []string
 	cmd     *exec.Cmd
 	stdin   *os.File // nil for none
+	before  int      // lives that had begun when it was started
 	stdout  buffer
 	stderr  buffer
 }
@@ -77,6 +78,7 @@ func (s *server) start() {
 	if s.stdin != nil {
 		s.cmd.Stdin = s.stdin
 	}
+	s.before = s.begun()
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
@@ -98,6 +100,8 @@ func (s *server) end() int {
 // suspend stops the worker in good order.
 func (s *server) suspend() {
 	s.t.Helper()
+	// Before it runs there is nothing to suspend, and the signal just ends it.
+	waitFor(s.t, s, "the guest", func() bool { return s.begun() > s.before })
 	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it runs
 	if status := s.end(); status != exitSignal+int(syscall.SIGTERM) {
 		s.t.Fatalf("status %d\n%s", status, end(s.stderr.String()))

@@ -191,6 +191,7 @@ func (s *server) handler() http.Handler {
 	s.handleSaved(handle)
 	handle("GET /v1/processes/{name}/logs", s.logs)
 	handle("POST /v1/processes/{name}/attach", s.attach)
+	handle("POST /v1/processes/{name}/call", s.call)
 	handle("GET /v1/events", s.events)
 	handle("POST /v1/reload", func(rw http.ResponseWriter, _ *http.Request) error {
 		out, err := d.Reload()

@@ -164,6 +164,9 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 			d.log.Error().Err(err).Msg("the folder is not watched")
 		}
 	})
+	if err := d.serveMetrics(watching); err != nil {
+		d.log.Error().Err(err).Msg("metrics are not served")
+	}
 	if d.opt.Ready != nil {
 		d.opt.Ready()
 	}
@@ -322,11 +325,16 @@ func (d *Daemon) all() []*unit {
 			}
 		}
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	list := slices.Collect(maps.Values(d.units))
+	list := d.known()
 	slices.SortFunc(list, func(a, b *unit) int { return strings.Compare(a.name, b.name) })
 	return list
+}
+
+// known returns the units that there are, in any order.
+func (d *Daemon) known() []*unit {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Collect(maps.Values(d.units))
 }
 
 // load makes the unit of a process from its directory, and adopts its worker. It returns nil if that is no process.
@@ -425,8 +433,8 @@ func (d *Daemon) tell(u *unit, e Event) {
 func (d *Daemon) suspendAll() error {
 	d.mu.Lock()
 	d.closed = closingSuspend
-	units := slices.Collect(maps.Values(d.units))
 	d.mu.Unlock()
+	units := d.known()
 	ctx, cancel := context.WithTimeout(d.ctx, d.config().Daemon.StopTimeout.Std())
 	defer cancel()
 	left := int32(len(units))

@@ -202,24 +202,29 @@ func removeState(dir string) error {
 
 // snapshot takes a generation of a process and returns when it is durable.
 func (d *Daemon) snapshot(ctx context.Context, name string) (memsnap.Info, error) {
-	u, err := d.named(name)
+	u, err := d.running(ctx, name)
 	if err != nil {
 		return memsnap.Info{}, err
 	}
-	v, w, _, _ := u.look()
-	if w == nil || v.phase != phaseUp {
-		return memsnap.Info{}, u.notRunning(v)
-	}
-	// One that starts is waited for.
-	if _, err := u.until(ctx, func(v view) (bool, error) {
-		if v.phase != phaseUp {
-			return true, u.notRunning(v)
-		}
-		return v.ready, nil
-	}); err != nil {
-		return memsnap.Info{}, err
-	}
 	return u.client.Snapshot(ctx)
+}
+
+// running returns the unit of a process that runs. One that starts is waited for.
+func (d *Daemon) running(ctx context.Context, name string) (*unit, error) {
+	u, err := d.named(name)
+	if err != nil {
+		return nil, err
+	}
+	_, err = u.until(ctx, func(v view) (bool, error) {
+		switch {
+		case v.phase == phaseUp:
+			return v.ready, nil
+		case v.phase == phaseQueued:
+			return false, nil
+		}
+		return true, u.notRunning(v)
+	})
+	return u, err
 }
 
 // notRunning is the error of what needs a worker.

@@ -106,12 +106,8 @@ func (d *Daemon) applyConfig(base config.Config, set folder.Set) {
 	d.conf.Store(&c)
 	d.mu.Lock()
 	d.problems = problems
-	units := make([]*unit, 0, len(d.units))
-	for _, u := range d.units {
-		units = append(units, u)
-	}
 	d.mu.Unlock()
-	for _, u := range units {
+	for _, u := range d.known() {
 		process := c.Process(u.name)
 		old, _, _, _ := u.look()
 		changes := config.DiffProcess(old.config, process)
@@ -126,9 +122,11 @@ func (d *Daemon) applyConfig(base config.Config, set folder.Set) {
 		if u.send(d.ctx, message{in: inSettings{d.settingsOf(process, problems[u.name]), retry}, config: &process}) != nil {
 			return
 		}
-		if err := u.noteSettings(d.ctx); err != nil {
-			u.log.Warn().Err(err).Msg("its worker did not take the new settings")
-		}
+		d.group.Go(func() {
+			if err := u.noteSettings(d.ctx); err != nil {
+				u.log.Warn().Err(err).Msg("its worker did not take the new settings")
+			}
+		})
 	}
 }
 

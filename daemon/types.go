@@ -116,7 +116,6 @@ type EventKind string
 const (
 	EventStarting  EventKind = "starting"  // a worker was started
 	EventAdopted   EventKind = "adopted"   // a worker of an earlier daemon was found
-	EventReady     EventKind = "ready"     // the guest runs
 	EventSuspended EventKind = "suspended" // a worker ended as asked
 	EventEnded     EventKind = "ended"     // a program has ended
 	EventTrapped   EventKind = "trapped"   // a guest did what it must not
@@ -124,6 +123,7 @@ const (
 	EventFailed    EventKind = "failed"    // a process is not started again
 	EventRefused   EventKind = "refused"   // a program cannot be run
 	EventRemoved   EventKind = "removed"   // the state of a process was removed
+	EventNotSaved  EventKind = "not-saved" // a generation could not be made
 	EventWarning   EventKind = "warning"
 )
 

@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"perdure/config"
+	"perdure/daemon/metrics"
 	"perdure/daemon/worker"
 )
 
@@ -34,7 +35,8 @@ type unit struct {
 	view    view
 	worker  *worker.Handle // nil if there is none
 	status  worker.Status  // of that worker, as seen last
-	changed chan struct{}  // closed when any of these change
+	tally   metrics.Tally
+	changed chan struct{} // closed when any of these change
 }
 
 // message is an input for the machine, and what the shell has to know with it.
@@ -144,6 +146,11 @@ func (u *unit) prepare(ctx context.Context, msg message) {
 		u.mu.Unlock()
 		if in.adopted {
 			u.started = nil
+			u.d.group.Go(func() {
+				if err := u.noteSettings(ctx); err != nil {
+					u.log.Warn().Err(err).Msg("its worker did not take the settings of now")
+				}
+			})
 		}
 		u.d.group.Go(func() { u.watch(ctx, msg.worker) })
 	case inNotUp:

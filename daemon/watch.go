@@ -90,7 +90,11 @@ const (
 // heard takes in an event of the worker.
 func (u *unit) heard(w *worker.Handle, e worker.Event) {
 	out := Event{Time: e.Time, Process: u.name, Kind: EventKind(e.Kind), Text: e.Text}
+	if e.Kind == worker.EventFailed {
+		out.Kind = EventNotSaved
+	}
 	u.mu.Lock()
+	u.tallyLocked(e)
 	if u.worker == w && e.Generation != nil {
 		out.Generation = e.Generation.Number
 		u.status.Generation = e.Generation.Number

@@ -421,6 +421,7 @@ func (c *cutter) finish(p *Process, t *takenCut, last bool) (memsnap.Info, error
 		return memsnap.Info{}, err
 	}
 	t.data.sections[sectionStack] = engine.EncodeImage(image)
+	p.syncJournal(&t.state)
 	if t.data.sections[sectionProcess], err = json.Marshal(t.state); err != nil {
 		return memsnap.Info{}, err
 	}

@@ -68,10 +68,11 @@ type Options struct {
 	Key []byte `json:"-"`
 	// Durability is what survives a crash beyond the newest generation; empty means
 	// DurabilityNone. JournalMax is after how many recorded bytes a cut is taken at once; 0
-	// means 64 MiB. NoReplay goes on from the newest generation without the journal.
-	Durability Durability
-	JournalMax uint64
-	NoReplay   bool
+	// means 64 MiB, and the most is 512 MiB. OnDivergence is what becomes of a process that
+	// cannot be brought to where it was; empty means DivergenceGeneration.
+	Durability   Durability
+	JournalMax   uint64
+	OnDivergence OnDivergence
 	// MemoryLimit bounds linear memory, in bytes; 0 means 4 GiB.
 	MemoryLimit uint64
 

@@ -22,6 +22,9 @@ func (p *Process) outside() {
 		p.kernel, p.stdio[1], p.stdio[2] = wasi.WithOutput(p.kernel, p.opt.Output)
 	}
 	p.kernel = watchedKernel{p.kernel, &p.status.waiting}
+	if p.opt.hooks.kernel != nil {
+		p.kernel = p.opt.hooks.kernel(p.kernel)
+	}
 }
 
 func (p *Process) wasiConfig() wasi.Config {

@@ -445,11 +445,18 @@ func (p *Process) Run(ctx context.Context) (r Result, err error) {
 	err = p.runGuest()
 	cutErr := p.cutter.stop()
 
+	if p.journal != nil && !errors.Is(err, engine.ErrUnwound) {
+		if left := p.journal.Left(); left != nil && !IsDivergence(err) {
+			err = left
+		}
+	}
 	var exit *wasi.ExitError
-	var diverged *DivergenceError
+	var live *journal.LiveError
 	switch {
-	case errors.As(err, &diverged):
-		return Result{Generation: p.base}, diverged
+	case IsDivergence(err):
+		return Result{Generation: p.base}, p.diverged(err)
+	case errors.As(err, &live):
+		return Result{Generation: p.base}, live
 	case errors.Is(err, engine.ErrUnwound):
 		p.park(cutErr)
 		return Result{Suspended: true, Generation: p.base}, cutErr
@@ -515,7 +522,7 @@ func (p *Process) commitEnd(ctx context.Context) error {
 		return fmt.Errorf("the program has ended with status %d, but that could not be saved: %w", p.state.ExitCode, err)
 	}
 	p.event(CommittedEvent{info})
-	return p.dropJournal()
+	return errors.Join(p.dropJournal(), removeJournal(p.opt.Dir))
 }
 
 // closeGuest gives back what belongs to one attempt to restore.

@@ -338,7 +338,6 @@ func TestReactorDiverges(t *testing.T) {
 		if !c.is(s.err) {
 			t.Errorf("%s: %v", c.name, s.err)
 		}
-		s.opt.NoReplay = true
 		s.start()
 		s.expect("total", "i64 0")
 		s.stop()

@@ -66,7 +66,7 @@ func (j *Journal) StartListening(h wasi.Handle, backlog int) (wasi.Handle, wasi.
 
 // Connect implements wasi.Kernel.
 func (j *Journal) Connect(h wasi.Handle, a wasi.Address) wasi.Errno {
-	return j.effect(opConnect, key(0).text(a.String()), h, func(real wasi.Handle) wasi.Errno { return j.k.Connect(real, a) })
+	return j.effect(opConnect, key(0).text(a.String()), h, false, func(real wasi.Handle) wasi.Errno { return j.k.Connect(real, a) })
 }
 
 // RecvFrom implements wasi.Kernel.
@@ -108,7 +108,7 @@ func (j *Journal) RecvFrom(h wasi.Handle, bufs [][]byte, flags wasi.RecvFlags) (
 
 // SendTo implements wasi.Kernel.
 func (j *Journal) SendTo(h wasi.Handle, bufs [][]byte, to wasi.Address) (int, wasi.Errno) {
-	k := key(0).data(bufs).text(to.String())
+	k := key(0).data(bufs...).text(to.String())
 	if r, ok := j.replay(opSendTo, k); ok {
 		return int(r.number(0)), r.err()
 	}
@@ -139,7 +139,7 @@ func (j *Journal) SocketOption(h wasi.Handle, option wasi.SocketOption) (int32, 
 
 // SetSocketOption implements wasi.Kernel.
 func (j *Journal) SetSocketOption(h wasi.Handle, option wasi.SocketOption, value int32) wasi.Errno {
-	return j.effect(opSetOption, key(0).num(int64(option), int64(value)), h, func(real wasi.Handle) wasi.Errno {
+	return j.effect(opSetOption, key(0).num(int64(option), int64(value)), h, false, func(real wasi.Handle) wasi.Errno {
 		return j.k.SetSocketOption(real, option, value)
 	})
 }
@@ -182,13 +182,13 @@ func (j *Journal) Resolve(name string) ([]netip.Addr, wasi.Errno) {
 			b = append(append(b, byte(len(t))), t...)
 		}
 	}
-	j.bytes(opResolve, k, errno, nil, [][]byte{b}, len(b))
+	j.bytes(opResolve, k, errno, len(b), b)
 	return list, errno
 }
 
 func (j *Journal) address(o op, k key, errno wasi.Errno, a wasi.Address) {
 	b := encodeAddress(a)
-	j.bytes(o, k, errno, nil, [][]byte{b}, len(b))
+	j.bytes(o, k, errno, len(b), b)
 }
 
 // encodeAddress writes an address: a byte that says which kind it is, then netip's binary form

@@ -6,10 +6,12 @@ import "strconv"
 type op uint16
 
 const (
-	opBase        op = 1 // a cut: nonce 8, then the clocks at that instant, 8 each
+	opBase        op = 1 // a cut
 	opEnd         op = 2 // the journal goes on in the next segment
 	opBirth       op = 3 // the beginning of a life: what the host's State was
-	opIntent      op = 4 // a call with an effect is about to be carried out: its operation 2, then how things stand
+	opIntent      op = 4 // a call with an effect is about to be carried out: how things stand
+	opLive        op = 5 // what follows was recorded after the past had been played
+	opGap         op = 6 // answers that come here are missing
 	opNow         op = 16
 	opResolution  op = 17
 	opRandom      op = 18
@@ -52,7 +54,7 @@ const (
 )
 
 var opNames = map[op]string{
-	opBase: "cut", opEnd: "end", opBirth: "birth", opIntent: "intent",
+	opBase: "cut", opEnd: "end", opBirth: "birth", opIntent: "intent", opLive: "live", opGap: "gap",
 	opNow: "now", opResolution: "resolution", opRandom: "random", opPoll: "poll", opInterrupted: "interrupted",
 	opOpen: "open", opMkdir: "mkdir", opUnlink: "unlink", opRename: "rename", opLink: "link", opSymlink: "symlink",
 	opReadlink: "readlink", opReadDir: "readdir", opClose: "close", opStat: "stat", opSetTimes: "settimes",
@@ -70,3 +72,7 @@ func (o op) String() string {
 	}
 	return "operation " + strconv.Itoa(int(o))
 }
+
+// answers tells whether a record of it is something that the guest's calls ask for; the others
+// are marks.
+func (o op) answers() bool { return o >= opNow || o == opIntent }

@@ -169,6 +169,8 @@ func Restore(state []byte, cfg Config, k Kernel) (*Host, []Warning, error) {
 	r := restorer{Host: h}
 	if d, ok := k.(Deferrer); ok && d.Deferred() {
 		r.later = d
+	} else if ok {
+		r.keeper = d
 	}
 	r.directories(s)
 	if err := h.k.Attach(s.Cut); err != nil {
@@ -196,7 +198,9 @@ type restorer struct {
 	*Host
 	warnings []Warning
 	rootDev  []bool   // by preopen: the device is the one it was
+	roots    []string // by preopen: its path outside; of a Deferrer only
 	later    Deferrer // nil if everything is attached now
+	keeper   Deferrer // nil if nobody keeps files without a name
 }
 
 func (r *restorer) warn(fd int64, path Text, format string, args ...any) {
@@ -208,8 +212,7 @@ func (r *restorer) directories(s *State) {
 	used := make([]bool, len(r.cfg.Preopens))
 	for i := range s.Preopens {
 		p := preopen{PreopenState: s.Preopens[i], handle: NoHandle}
-		same := false
-		found := false
+		same, found, root := false, false, ""
 		for j := range r.cfg.Preopens {
 			c := &r.cfg.Preopens[j]
 			if used[j] || Text(c.Guest) != p.Guest {
@@ -218,6 +221,7 @@ func (r *restorer) directories(s *State) {
 			used[j], found = true, true
 			p.readOnly = c.ReadOnly
 			if r.later != nil {
+				root = r.later.RootPath(c.Host)
 				p.handle = r.later.Promise(Attachment{Kind: KindFile, Root: true, Path: c.Host, FD: -1,
 					Stat: Stat{Dev: p.Dev, Ino: p.Ino, Type: FileDirectory}})
 				break
@@ -242,6 +246,7 @@ func (r *restorer) directories(s *State) {
 		}
 		r.preopens = append(r.preopens, p)
 		r.rootDev = append(r.rootDev, same)
+		r.roots = append(r.roots, root)
 	}
 	for j, u := range used {
 		if !u {
@@ -367,9 +372,6 @@ func (r *restorer) reattachFile(o *open) {
 	case p.handle == NoHandle:
 		r.warn(int64(o.FD), o.Path, "its directory %q is gone; the guest gets EIO", p.Guest)
 		return
-	case o.Unlinked && r.later == nil:
-		r.warn(int64(o.FD), o.Path, "the file had been removed while it was open; the guest gets EIO")
-		return
 	case o.Write && o.readOnly:
 		r.warn(int64(o.FD), o.Path, "its directory is read-only now; the guest gets EIO")
 		return
@@ -385,7 +387,11 @@ func (r *restorer) reattachFile(o *open) {
 		flags |= OpenDirectory
 	}
 	if r.later != nil {
-		r.promiseFile(o, p, flags)
+		r.promiseFile(o, flags)
+		return
+	}
+	if o.Unlinked {
+		r.reattachUnlinked(o, flags)
 		return
 	}
 	handle, errno := r.k.Open(p.handle, string(o.Path), flags)
@@ -412,26 +418,30 @@ func (r *restorer) reattachFile(o *open) {
 	o.Dev, o.Ino, o.Born = st.Dev, st.Ino, st.Born
 }
 
+// reattachUnlinked attaches a file that had no name any more, if somebody has kept it.
+func (r *restorer) reattachUnlinked(o *open, flags OpenFlags) {
+	if r.keeper != nil {
+		if handle, errno := r.keeper.OpenUnlinked(o.Dev, o.Ino, flags); errno == ESUCCESS {
+			if st, errno := r.k.Stat(handle); errno == ESUCCESS && st.Type == o.Type {
+				o.attach(handle, &st)
+				return
+			}
+			r.k.Close(handle) // nothing was written
+		}
+	}
+	r.warn(int64(o.FD), o.Path, "the file had been removed while it was open; the guest gets EIO")
+}
+
 // promiseFile leaves o to be attached when the past has been played. Until then it is what
 // it was.
-func (r *restorer) promiseFile(o *open, p *preopen, flags OpenFlags) {
+func (r *restorer) promiseFile(o *open, flags OpenFlags) {
 	st := Stat{Dev: o.Dev, Ino: o.Ino, Born: o.Born, Type: o.Type, Fifo: o.Type == FileUnknown,
 		Terminal: o.Type == FileCharDevice && o.Base&RightFdSeek == 0}
 	a := Attachment{Kind: KindFile, FD: int64(o.FD), Flags: flags, Stat: st}
-	if host := r.hostPath(p); host != "" && !o.Unlinked {
+	if host := r.roots[o.Source]; host != "" && !o.Unlinked {
 		a.Path = pathpkg.Join(host, string(o.Path))
 	}
 	o.attach(r.later.Promise(a), &st)
-}
-
-// hostPath returns the path of a preopened directory outside, empty if it is not given any more.
-func (r *restorer) hostPath(p *preopen) string {
-	for i := range r.cfg.Preopens {
-		if Text(r.cfg.Preopens[i].Guest) == p.Guest {
-			return r.later.RootPath(r.cfg.Preopens[i].Host)
-		}
-	}
-	return ""
 }
 
 // promiseStandard keeps a standard stream as the guest knew it, since its past is played next.
