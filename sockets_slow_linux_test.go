@@ -38,7 +38,9 @@ func TestSoakPlannedRestarts(t *testing.T) {
 	plannedRestarts(t, guestPath(t, "server"), soak(60, 2000))
 }
 
-func TestSoakKills(t *testing.T) { randomKills(t, soak(60, 10000)) }
+func TestSoakKills(t *testing.T) { randomKills(t, soak(60, 10000), "--durability", "none") }
+
+func TestSoakConnectionsGoOn(t *testing.T) { goOn(t, soak(60, 10000)) }
 
 // TestSoakManyConnections kills a worker that has very many idle connections, and wants each to go on.
 func TestSoakManyConnections(t *testing.T) {

@@ -352,6 +352,9 @@ func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 	if err != nil {
 		return err
 	}
+	if n := p.wasi.SocketCounts(); n != (wasi.SocketCounts{}) {
+		p.event(SocketsEvent(n))
+	}
 	p.saved, p.base, p.state = saved, g.Info().Number, saved.state
 	p.state.Restarts++
 	p.restarts = p.state.Restarts
@@ -446,14 +449,14 @@ func (p *Process) Run(ctx context.Context) (r Result, err error) {
 	cutErr := p.cutter.stop()
 
 	if p.journal != nil && !errors.Is(err, engine.ErrUnwound) {
-		if left := p.journal.Left(); left != nil && !isDivergence(err) {
+		if left := p.journal.Left(); left != nil && !IsDivergence(err) {
 			err = left
 		}
 	}
 	var exit *wasi.ExitError
 	var live *journal.LiveError
 	switch {
-	case isDivergence(err):
+	case IsDivergence(err):
 		return Result{Generation: p.base}, p.diverged(err)
 	case errors.As(err, &live):
 		return Result{Generation: p.base}, live

@@ -136,6 +136,11 @@ func (j *Journal) GoLive() error {
 	if _, more := j.peek(); more {
 		return errors.New("the past has not been played yet")
 	}
+	for i := range j.objects {
+		if n, sent := j.ahead(&j.objects[i]); n > 0 || sent > 0 {
+			return errors.New("the call that was under way at the crash is not finished yet")
+		}
+	}
 	return j.goLive(nil)
 }
 
@@ -158,6 +163,7 @@ func (j *Journal) goLive(under *standing) error {
 	if j.opt.Offline {
 		j.fail(&StoppedError{Record: j.played, End: true})
 	}
+	j.settleSockets()
 	if err := j.resume(); err != nil {
 		return err
 	}

@@ -300,7 +300,8 @@ func (r *restorer) reattach(o *open) {
 		r.reattachConnection(o)
 	case KindSocket:
 		if r.later != nil {
-			o.handle, o.owned, o.dead = r.later.Promise(Attachment{Kind: KindConnection, FD: int64(o.FD)}), true, ESUCCESS
+			a := Attachment{Kind: KindSocket, FD: int64(o.FD), Socket: o.Socket, Made: o.Made}
+			o.handle, o.owned, o.dead = r.later.Promise(a), true, ESUCCESS
 			return
 		}
 		handle, err := r.k.Remake(*o.Made, o.Socket)
@@ -334,7 +335,8 @@ func anyPort(l Listener) bool {
 
 func (r *restorer) reattachConnection(o *open) {
 	if r.later != nil {
-		o.handle, o.owned, o.dead = r.later.Promise(Attachment{Kind: KindConnection, FD: int64(o.FD)}), true, ESUCCESS
+		a := Attachment{Kind: KindConnection, FD: int64(o.FD), Socket: o.Socket}
+		o.handle, o.owned, o.dead = r.later.Promise(a), true, ESUCCESS
 		return
 	}
 	o.dead = ECONNRESET
