@@ -109,9 +109,6 @@ func (p *Process) restoreHost(state []byte, at *journal.Position) error {
 		}
 		p.wasi = host
 		p.warn(warnings)
-		if n := host.SocketCounts(); n != (wasi.SocketCounts{}) {
-			p.event(SocketsEvent(n))
-		}
 		return nil
 	})
 }
