@@ -8,6 +8,7 @@ import (
 type keeperCommand struct {
 	socket string
 	fd     int  // of the listening socket, when it was made already; else -1
+	state  int  // of the program before, as an open descriptor; else -1
 	leave  bool // when there is nothing to keep
 }
 
@@ -19,8 +20,9 @@ func newKeeperCommand(*environment) *cobra.Command {
 		Long: `Hold the sockets of processes while no worker runs them. perdure run starts a keeper of its own
 where it needs one; this command is for one that many processes share, as a service.
 
-SIGTERM ends it, and with it the connections that no worker has. Only its own user can
-connect to it.`,
+SIGHUP makes it execute its program anew, after an upgrade: it keeps what it holds, and nobody
+sees anything of it. SIGTERM ends it, and with it the connections that no worker has. Only its
+own user can connect to it.`,
 		Example: `  perdure keeper --socket /run/perdure/keeper.sock
   perdure run --keeper /run/perdure/keeper.sock --listen tcp://:8080 server.wasm`,
 		Args: cobra.NoArgs,
@@ -30,8 +32,9 @@ connect to it.`,
 	f.SortFlags = false
 	f.StringVar(&k.socket, "socket", "", "`PATH` of the unix socket that workers connect to")
 	f.IntVar(&k.fd, "fd", -1, "the listening socket as an open descriptor")
+	f.IntVar(&k.state, "state-fd", -1, "what the program before has left, as an open descriptor")
 	f.BoolVar(&k.leave, "leave", false, "leave when there is nothing to keep")
-	for _, name := range []string{"fd", "leave"} {
+	for _, name := range []string{"fd", "state-fd", "leave"} {
 		// The only error is a flag that does not exist.
 		_ = f.MarkHidden(name)
 	}

@@ -3,25 +3,86 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"sync/atomic"
+	"syscall"
 
 	"perdure/netpersist"
 )
 
 // runKeeper runs a keeper until a signal ends it or, if it may leave, until there is nothing
 // to keep.
-func runKeeper(ctx context.Context, k keeperCommand) error {
+func runKeeper(ctx context.Context, c keeperCommand) error {
 	ctx, stop := interruptible(ctx)
 	defer stop()
-	if k.fd < 0 {
-		fd, err := netpersist.Listen(k.socket)
-		if err != nil {
-			return err
-		}
-		k.fd = fd
-	}
-	keeper, err := netpersist.NewKeeper(netpersist.KeeperOptions{Socket: k.fd, Path: k.socket, Leaves: k.leave})
+	keeper, err := c.open()
 	if err != nil {
 		return err
 	}
-	return errors.Join(keeper.Run(ctx), keeper.Close())
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		again, err := c.until(ctx, keeper, hup)
+		if err != nil || !again {
+			return errors.Join(err, keeper.Close())
+		}
+		if keeper, err = c.replace(keeper); err != nil {
+			return err
+		}
+	}
+}
+
+// open makes the keeper.
+func (c *keeperCommand) open() (*netpersist.Keeper, error) {
+	if c.state >= 0 {
+		return netpersist.TakeOver(c.state)
+	}
+	if c.fd < 0 {
+		fd, err := netpersist.Listen(c.socket)
+		if err != nil {
+			return nil, err
+		}
+		c.fd = fd
+	}
+	return netpersist.NewKeeper(netpersist.KeeperOptions{Socket: c.fd, Path: c.socket, Leaves: c.leave})
+}
+
+// until runs the keeper, and reports whether a SIGHUP interrupted it.
+func (c *keeperCommand) until(ctx context.Context, keeper *netpersist.Keeper, hup <-chan os.Signal) (bool, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var again atomic.Bool
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-hup:
+			again.Store(true)
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	err := keeper.Run(ctx)
+	cancel()
+	<-done
+	return again.Load(), err
+}
+
+// replace executes the program anew. It returns only when that cannot be, with a keeper that
+// goes on in this one.
+func (c *keeperCommand) replace(keeper *netpersist.Keeper) (*netpersist.Keeper, error) {
+	state, err := keeper.Handover()
+	if err != nil {
+		return nil, err
+	}
+	program, err := os.Executable()
+	if err == nil {
+		args := []string{"perdure", "keeper", "--socket", c.socket, "--state-fd", strconv.Itoa(state)}
+		err = syscall.Exec(program, args, os.Environ())
+	}
+	fmt.Fprintf(os.Stderr, "perdure: the keeper goes on in the old program: %v\n", err)
+	return netpersist.TakeOver(state)
 }

@@ -28,6 +28,7 @@ type runCommand struct {
 	durability          string
 	every               time.Duration
 	dirs, vars, sockets []string
+	connect, bind       []string
 	keeper              keeperPlace
 	fresh, integrity    bool
 	keep                uint64
@@ -83,7 +84,9 @@ Exit status: the program's own; 125 an error of Perdure, 126 the program is refu
 	f.DurationVar(&r.every, "every", time.Second, "`INTERVAL` between snapshots; 0: only at the end and on SIGUSR1")
 	f.StringArrayVar(&r.dirs, "dir", nil, "`HOST[:GUEST[:ro]]`: a directory that the program may use (repeatable)")
 	f.StringArrayVar(&r.vars, "env", nil, "`K=V`: a variable of its environment (repeatable)")
-	f.StringArrayVar(&r.sockets, "listen", nil, "`tcp://HOST:PORT`: a listening socket; also tcp4, tcp6 and unix:///PATH\n(repeatable; preopened after the directories)")
+	f.StringArrayVar(&r.sockets, "listen", nil, "`tcp://HOST:PORT`: a listening socket; also tcp4, tcp6, udp and unix:///PATH\n(repeatable; preopened after the directories)")
+	f.StringArrayVar(&r.connect, "allow-connect", nil, "`tcp://HOST:PORT`: where the program may connect to; HOST is also a range or a name,\n* stands for all; also udp and unix:///PATH (repeatable)")
+	f.StringArrayVar(&r.bind, "allow-bind", nil, "`tcp://HOST:PORT`: where the program may bind sockets of its own (repeatable)")
 	f.StringVar(&r.keeper.shared, "keeper", "", "`PATH` of a shared keeper of sockets (default: one is started where it is needed)")
 	f.DurationVar(&r.keeper.keepFor, "keep-for", 5*time.Minute, "`TIME` for which sockets are kept when the program does not run")
 	f.BoolVar(&r.fresh, "fresh", false, "start anew; the old state stays, as the ended process NAME.ended-N")
@@ -158,6 +161,19 @@ func (r *runCommand) options() (o runtime.Options, err error) {
 		}
 		o.Listeners = append(o.Listeners, l)
 	}
+	for _, allow := range []struct {
+		flag  string
+		texts []string
+		rules *[]runtime.SocketRule
+	}{{"allow-connect", r.connect, &o.AllowConnect}, {"allow-bind", r.bind, &o.AllowBind}} {
+		for _, s := range allow.texts {
+			rule, err := parseAllow(s)
+			if err != nil {
+				return o, fmt.Errorf("--%s %s: %w", allow.flag, s, err)
+			}
+			*allow.rules = append(*allow.rules, rule)
+		}
+	}
 	if r.keeper.keepFor < 0 {
 		return o, fmt.Errorf("--keep-for %v: the time cannot be negative", r.keeper.keepFor)
 	}
@@ -186,10 +202,9 @@ func (r *runCommand) run(ctx context.Context) error {
 		return err
 	}
 	err = r.once(ctx, o)
-	var diverged *runtime.DivergenceError
-	if errors.As(err, &diverged) {
+	if runtime.IsDivergence(err) && o.OnDivergence != runtime.DivergenceStop {
 		r.talk.warn("%v; it goes on from its last snapshot instead, and what it did since happens again", err)
-		o.NoReplay, o.Fresh = true, false
+		o.Fresh = false
 		err = r.once(ctx, o)
 	}
 	return err
@@ -264,6 +279,10 @@ func (r *runCommand) event(e runtime.Event) {
 		if t.verbose {
 			t.say("%s", e)
 		}
+	case runtime.SocketsEvent:
+		if t.verbose {
+			t.say("%s", e)
+		}
 	case runtime.CommitFailedEvent:
 		// A full disk stays full for a while: once is enough.
 		if s := e.Err.Error(); s != r.lastFailure || t.verbose {
@@ -306,7 +325,7 @@ func (r *runCommand) sayTrap(e *runtime.TrapError, res runtime.Result) {
 }
 
 // againFlags are the flags that belong to the command that goes on: all but --fresh.
-var againFlags = []string{"state", "name", "every", "dir", "env", "listen", "keeper", "keep-for", "durability", "memory", "keep", "min-free", "integrity", "key-file", "cache", "quiet", "verbose"}
+var againFlags = []string{"state", "name", "every", "dir", "env", "listen", "allow-connect", "allow-bind", "keeper", "keep-for", "durability", "memory", "keep", "min-free", "integrity", "key-file", "cache", "quiet", "verbose"}
 
 // again returns the command that goes on with the process, with one flag more if that is not empty.
 func (r *runCommand) again(flag string) string {

@@ -21,6 +21,12 @@ func parseListener(s string) (runtime.Listener, error) {
 	return runtime.Listener(l), err
 }
 
+// parseAllow parses addresses that a guest may use as the configuration does.
+func parseAllow(s string) (runtime.SocketRule, error) {
+	a, err := config.ParseAllow(s)
+	return runtime.SocketRule(a), err
+}
+
 // units of memory, in bytes, longest first.
 var memoryUnits = []struct {
 	suffix string

@@ -29,7 +29,7 @@ func (k *keeperPlace) connect(o *runtime.Options, report func(string)) func() (r
 	if k.shared == "" {
 		c.Path = filepath.Join(filepath.Dir(o.Dir), keepersDir, c.Owner+".sock")
 		c.Start = func(listener int) error { return startKeeper(c.Path, listener) }
-		if _, err := os.Lstat(c.Path); err != nil && len(o.Listeners) == 0 {
+		if _, err := os.Lstat(c.Path); err != nil && len(o.Listeners)+len(o.AllowConnect)+len(o.AllowBind) == 0 {
 			return nil
 		}
 	}

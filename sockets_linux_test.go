@@ -26,6 +26,8 @@ type server struct {
 	address string
 	args    []string
 	cmd     *exec.Cmd
+	stdin   *os.File // nil for none
+	before  int      // lives that had begun when it was started
 	stdout  buffer
 	stderr  buffer
 }
@@ -73,6 +75,10 @@ func (s *server) start() {
 	s.cmd.Args[0] = "perdure"
 	s.cmd.Env = append(os.Environ(), "PERDURE_STATE="+filepath.Join(s.dir, "state"), "XDG_CACHE_HOME="+serverCache())
 	s.cmd.Stdout, s.cmd.Stderr = &s.stdout, &s.stderr
+	if s.stdin != nil {
+		s.cmd.Stdin = s.stdin
+	}
+	s.before = s.begun()
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
@@ -94,6 +100,8 @@ func (s *server) end() int {
 // suspend stops the worker in good order.
 func (s *server) suspend() {
 	s.t.Helper()
+	// Before it runs there is nothing to suspend, and the signal just ends it.
+	waitFor(s.t, s, "the guest", func() bool { return s.begun() > s.before })
 	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it runs
 	if status := s.end(); status != exitSignal+int(syscall.SIGTERM) {
 		s.t.Fatalf("status %d\n%s", status, end(s.stderr.String()))
@@ -134,6 +142,7 @@ func (s *server) keeperPID() int {
 func (s *server) endKeeper() {
 	if pid := s.keeperPID(); pid != 0 {
 		_ = syscall.Kill(pid, syscall.SIGTERM) // it may have left
+		waitFor(s.t, s, "the keeper's end", func() bool { return s.keeperPID() == 0 })
 	}
 }
 
@@ -375,3 +384,50 @@ func randomKills(t *testing.T, kills int) {
 }
 
 func TestConnectionsGoOnOrAreReset(t *testing.T) { randomKills(t, 7) }
+
+// TestKeeperIsReplaced wants an upgrade of the keeper to be seen by nobody, and its death to cost nothing while a worker
+// is there.
+func TestKeeperIsReplaced(t *testing.T) {
+	r := testSeed(t)
+	s := newServer(t, guestPath(t, "server"))
+	s.start()
+	c := newStream(s.dial(), r.Uint64(), time.Millisecond)
+	live := func() {
+		t.Helper()
+		at := c.received.Load()
+		waitFor(t, s, "bytes", func() bool { return c.received.Load() > at })
+	}
+	live()
+	keeper := s.keeperPID()
+	if err := syscall.Kill(keeper, syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	replaced := func() bool {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", keeper)) // it may be gone
+		return strings.Contains(string(b), "--state-fd")
+	}
+	waitFor(t, s, "the new program", replaced)
+	live()
+	s.suspend()
+	late := newStream(s.dial(), r.Uint64(), 0)
+	if err := syscall.Kill(keeper, syscall.SIGHUP); err != nil { // while it alone has the sockets
+		t.Fatal(err)
+	}
+	s.start()
+	live()
+	// Killed, it is missed at the next connection, and another one takes over.
+	if err := syscall.Kill(keeper, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	later := newStream(s.dial(), r.Uint64(), 0)
+	waitFor(t, s, "bytes", func() bool { return later.received.Load() > 0 })
+	live()
+	s.suspend()
+	s.start()
+	live()
+	for i, c := range []*stream{c, late, later} {
+		if err := c.finish(); err != nil {
+			t.Errorf("client %d: %v\n%s", i, err, end(s.stderr.String()))
+		}
+	}
+}

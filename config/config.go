@@ -147,6 +147,9 @@ type Process struct {
 	// Dirs are the directories that the guest is given, and Listen its listening sockets, which follow them.
 	Dirs   []Dir    `toml:"dirs" apply:"start"`
 	Listen []Listen `toml:"listen" apply:"start"`
+	// AllowConnect and AllowBind are the addresses that the guest may connect to, and bind sockets of its own to.
+	AllowConnect []Allow `toml:"allow_connect" apply:"start"`
+	AllowBind    []Allow `toml:"allow_bind" apply:"start"`
 	// OnChange says what a replaced program means.
 	OnChange OnChange `toml:"on_change" apply:"now"`
 	Settings
@@ -204,6 +207,7 @@ func (p Process) clone() Process {
 	p.Env = maps.Clone(p.Env)
 	p.Dirs = slices.Clone(p.Dirs)
 	p.Listen = slices.Clone(p.Listen)
+	p.AllowConnect, p.AllowBind = slices.Clone(p.AllowConnect), slices.Clone(p.AllowBind)
 	return p
 }
 

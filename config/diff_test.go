@@ -97,8 +97,8 @@ func TestEveryFieldSaysWhenItCounts(t *testing.T) {
 			t.Errorf("%s is of a process, and counts %v", f.name, NextServe)
 		}
 	})
-	if all := schema("", reflect.ValueOf(Default()), true); n != len(all)+5 {
-		t.Errorf("%d fields were changed; the schema has %d, and 5 that only a process has", n, len(all))
+	if all := schema("", reflect.ValueOf(Default()), true); n != len(all)+7 {
+		t.Errorf("%d fields were changed; the schema has %d, and 7 that only a process has", n, len(all))
 	}
 }
 
@@ -123,6 +123,8 @@ func alter(t *testing.T, f field) {
 		*v = map[string]string{"X": ""}
 	case *[]Dir:
 		*v = append(*v, Dir{Host: "/x", Guest: "/x"})
+	case *[]Allow:
+		*v = append(*v, Allow{Network: "unix"})
 	case *[]Listen:
 		*v = append(*v, Listen{"unix", "/x"})
 	default:

@@ -18,7 +18,7 @@ type Dir struct {
 	ReadOnly bool
 }
 
-// Listen is a listening socket that a guest is given: network tcp, tcp4, tcp6 or unix, and an address as in package net.
+// Listen is a listening socket that a guest is given: network tcp, tcp4, tcp6, udp, udp4, udp6 or unix, and an address as in package net.
 type Listen struct {
 	Network, Address string
 }
@@ -99,7 +99,7 @@ func (d *Dir) UnmarshalText(text []byte) (err error) {
 
 func (*Dir) want() string { return `a directory in quotes, like "/srv/data:/data"` }
 
-// ParseListen parses tcp://HOST:PORT, tcp4 and tcp6 alike, and unix:///PATH.
+// ParseListen parses tcp://HOST:PORT, alike tcp4, tcp6, udp, udp4 and udp6, and unix:///PATH.
 func ParseListen(s string) (Listen, error) {
 	network, address, ok := strings.Cut(s, "://")
 	l := Listen{Network: network, Address: address}
@@ -107,7 +107,7 @@ func ParseListen(s string) (Listen, error) {
 		return l, errors.New("write tcp://HOST:PORT or unix:///PATH")
 	}
 	switch network {
-	case "tcp", "tcp4", "tcp6":
+	case "tcp", "tcp4", "tcp6", "udp", "udp4", "udp6":
 		_, port, err := net.SplitHostPort(address)
 		if err != nil {
 			return l, fmt.Errorf("write %s://HOST:PORT: %w", network, err)
@@ -120,7 +120,7 @@ func ParseListen(s string) (Listen, error) {
 			return l, errors.New("the path is missing; write unix:///PATH")
 		}
 	default:
-		return l, fmt.Errorf("%q is no network; there are tcp, tcp4, tcp6 and unix", network)
+		return l, fmt.Errorf("%q is no network; there are tcp, tcp4, tcp6, udp, udp4, udp6 and unix", network)
 	}
 	return l, nil
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"encoding"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"testing"
 	"time"
@@ -123,7 +124,24 @@ func TestTypesParse(t *testing.T) {
 		{"tcp://x:http", new(Listen), "", `"http" is no port number`},
 		{"tcp://x:65536", new(Listen), "", `"65536" is no port number`},
 		{"unix://", new(Listen), "", "the path is missing; write unix:///PATH"},
-		{"udp://x:1", new(Listen), "", `"udp" is no network; there are tcp, tcp4, tcp6 and unix`},
+		{"udp://x:1", &Listen{"udp", "x:1"}, "", ""},
+
+		{"tcp://127.0.0.1:80", &Allow{Network: "tcp", Prefix: netip.MustParsePrefix("127.0.0.1/32"), Low: 80, High: 80}, "", ""},
+		{"tcp://10.1.2.3/8:1-9", &Allow{Network: "tcp", Prefix: netip.MustParsePrefix("10.0.0.0/8"), Low: 1, High: 9}, "tcp://10.0.0.0/8:1-9", ""},
+		{"udp://[::1]:*", &Allow{Network: "udp", Prefix: netip.MustParsePrefix("::1/128"), High: 65535}, "", ""},
+		{"udp://[fe80::/10]:53", &Allow{Network: "udp", Prefix: netip.MustParsePrefix("fe80::/10"), Low: 53, High: 53}, "", ""},
+		{"tcp://*:*", &Allow{Network: "tcp", High: 65535}, "", ""},
+		{"tcp://db.example:5432", &Allow{Network: "tcp", Name: "db.example", Low: 5432, High: 5432}, "", ""},
+		{"unix:///run/x", &Allow{Network: "unix", Path: "/run/x"}, "", ""},
+		{"unix://*", &Allow{Network: "unix"}, "", ""},
+		{"*", new(Allow), "", "write tcp://HOST:PORT, udp://HOST:PORT or unix:///PATH; * stands for all"},
+		{"sctp://*:1", new(Allow), "", `"sctp" is no network; there are tcp, udp and unix`},
+		{"tcp://x", new(Allow), "", "the port is missing; write tcp://HOST:PORT, with * for all ports"},
+		{"tcp://::1:1", new(Allow), "", "write an IPv6 address in brackets: [::1]"},
+		{"tcp://x:9-1", new(Allow), "", `"9-1" is no port number, range of them like 8000-8999, or *`},
+		{"tcp://a/b:1", new(Allow), "", `"a/b" is no address, range or name of a host; * stands for all`},
+		{"unix://x", new(Allow), "", "write unix:///PATH with an absolute path, or unix://*"},
+		{"sctp://x:1", new(Listen), "", `"sctp" is no network; there are tcp, tcp4, tcp6, udp, udp4, udp6 and unix`},
 
 		{"", new(Address), "", ""},
 		{":9464", ptr(Address(":9464")), "", ""},

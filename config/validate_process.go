@@ -83,6 +83,13 @@ func (p *Process) checkOwn(found *problems) {
 			found.add(key, "%s: %v", quote(l.String()), err)
 		}
 	}
+	for key, list := range map[string][]Allow{"allow_connect": p.AllowConnect, "allow_bind": p.AllowBind} {
+		for i, a := range list {
+			if _, err := ParseAllow(a.String()); err != nil {
+				found.add(fmt.Sprintf("%s[%d]", key, i), "%s: %v", quote(a.String()), err)
+			}
+		}
+	}
 }
 
 // listeners are the addresses on which processes listen, each with the name of the first process that does.

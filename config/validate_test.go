@@ -95,7 +95,7 @@ process.p.env."A=": the name of a variable cannot have = or a zero byte; choose 
 process.p.env.B: has a zero byte, which no variable can have; remove it
 process.p.dirs[0]: is empty; write an absolute path
 process.p.dirs[1]: has a zero byte, which no path can have; remove it
-process.p.listen[0]: "://": "" is no network; there are tcp, tcp4, tcp6 and unix
+process.p.listen[0]: "://": "" is no network; there are tcp, tcp4, tcp6, udp, udp4, udp6 and unix
 process.p.listen[1]: "tcp://x": write tcp://HOST:PORT: address x: missing port in address
 process.p.listen[2]: the path has 108 bytes; that of a socket has at most 107, so choose a shorter one`
 	err := c.Validate()

@@ -110,7 +110,7 @@ func (u *unit) heard(w *worker.Handle, e worker.Event) {
 		if u.verbose() {
 			u.log.Info().Msg(e.Text)
 		}
-	case worker.EventWarning, worker.EventSkipped, worker.EventFailed, worker.EventLost:
+	case worker.EventWarning, worker.EventSkipped, worker.EventFailed, worker.EventLowSpace, worker.EventRoomAgain, worker.EventLost:
 		u.log.Warn().Msg(e.Text)
 	default:
 		u.log.Debug().Msg(e.Text)

@@ -343,17 +343,16 @@ func (c *Client) Requeue(ids []uint64) error {
 	return nil
 }
 
-// Release makes the keeper let go of a socket, before the caller closes it: in good order, as a program closes it, or
+// Release makes the keeper let go of a socket, if it has it, before the caller closes it: in good order, as a program closes it, or
 // with a reset of its connection.
 func (c *Client) Release(id uint64, reset bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	g := c.sockets[id]
-	if g == nil {
-		return nil
+	var err error
+	if g := c.sockets[id]; g != nil {
+		delete(c.sockets, id)
+		err = linger(g.FD, reset)
 	}
-	delete(c.sockets, id)
-	err := linger(g.FD, reset)
 	if c.fd < 0 {
 		return err
 	}

@@ -49,11 +49,22 @@ func (r *rig) serve(o KeeperOptions) error {
 	if err != nil {
 		return err
 	}
+	r.serveKeeper(k, true)
+	return nil
+}
+
+// serveKeeper runs a keeper until end, and closes it then if it shall.
+func (r *rig) serveKeeper(k *Keeper, closes bool) {
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop, r.done = stop, make(chan error, 1)
 	done := r.done
-	go func() { done <- errors.Join(k.Run(ctx), k.Close()) }()
-	return nil
+	go func() {
+		err := k.Run(ctx)
+		if closes {
+			err = errors.Join(err, k.Close())
+		}
+		done <- err
+	}()
 }
 
 // end stops the keeper as its death would.

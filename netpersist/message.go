@@ -73,7 +73,7 @@ var messageFields = map[messageType]int{
 	msgRequeue: hasEntries, msgRelease: hasEntries, msgReady: 0, msgPark: hasA, msgForget: 0,
 	msgOK: 0, msgError: hasA | hasText, msgWelcome: hasA | hasB, msgFound: hasA, msgKept: hasA, msgTaken: hasEntries | hasMore,
 	msgConnection: hasA,
-	msgState:      hasA | hasB, msgControl: hasA | hasText, msgOwner: hasA | hasB | hasText, msgWorker: hasA,
+	msgState:      hasA | hasB, msgControl: hasA | hasText, msgOwner: hasA | hasB | hasText, msgWorker: hasA | hasMore,
 	msgSocket: hasA | hasB | hasKind | hasMore | hasText | hasEntries,
 }
 

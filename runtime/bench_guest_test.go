@@ -201,7 +201,7 @@ func (h *hotCode) export(b testing.TB, name string) uint32 {
 func (h *hotCode) instantiate(b testing.TB, cut func(*engine.Capture) bool, args ...string) (*engine.Instance, *sandbox) {
 	b.Helper()
 	s := newSandbox(b, args)
-	in, err := h.program.Instantiate(context.Background(), engine.InstanceConfig{Host: s, Funcs: wasiFuncs(), Memory: s.mem, Cut: cut})
+	in, err := h.program.Instantiate(context.Background(), engine.InstanceConfig{Host: s, Funcs: wasiFuncs(&wasm.Module{}), Memory: s.mem, Cut: cut})
 	if err != nil {
 		b.Fatal(err)
 	}

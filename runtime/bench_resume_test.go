@@ -9,6 +9,7 @@ import (
 	"perdure/runtime/internal/engine"
 	"perdure/runtime/internal/guests"
 	"perdure/runtime/internal/linmem"
+	"perdure/runtime/internal/wasm"
 )
 
 // BenchmarkResumed compares the rest of a run that was suspended early and restored in a
@@ -121,7 +122,7 @@ func (j *resumeJob) interrupted(b *testing.B, hot *hotCode, f uint32, after time
 		b.Fatal(err)
 	}
 	s2 := &sandbox{mem: mem, wasi: s.wasi}
-	in2, err := hot.program.Instantiate(context.Background(), engine.InstanceConfig{Host: s2, Funcs: wasiFuncs(), Memory: mem})
+	in2, err := hot.program.Instantiate(context.Background(), engine.InstanceConfig{Host: s2, Funcs: wasiFuncs(&wasm.Module{}), Memory: mem})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -86,7 +86,7 @@ func check(src []byte, events func(Event)) *Report {
 		}
 	}
 	r.Imports = imports(m)
-	if err := engine.Missing(m, wasiFuncs()); err != nil {
+	if err := engine.Missing(m, wasiFuncs(m)); err != nil {
 		refuse(err)
 	}
 	r.Kind = kindOf(m)
@@ -129,7 +129,7 @@ func imports(m *wasm.Module) []Import {
 		if im.Kind != wasm.ExternFunc {
 			name = fmt.Sprintf("%s (%v)", name, im.Kind)
 		}
-		list = append(list, Import{Module: im.Module, Name: name, Provided: engine.Missing(&one, wasiFuncs()) == nil})
+		list = append(list, Import{Module: im.Module, Name: name, Provided: engine.Missing(&one, wasiFuncs(m)) == nil})
 	}
 	return list
 }

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"perdure/memsnap"
 	"perdure/runtime/internal/engine"
 	"perdure/runtime/internal/journal"
@@ -423,6 +421,7 @@ func (c *cutter) finish(p *Process, t *takenCut, last bool) (memsnap.Info, error
 		return memsnap.Info{}, err
 	}
 	t.data.sections[sectionStack] = engine.EncodeImage(image)
+	p.syncJournal(&t.state)
 	if t.data.sections[sectionProcess], err = json.Marshal(t.state); err != nil {
 		return memsnap.Info{}, err
 	}
@@ -448,7 +447,7 @@ func (p *Process) commitLast(ctx context.Context, d generationData) (memsnap.Inf
 	told := false
 	for until := time.Now().Add(wait); ; {
 		info, err := p.commit(ctx, d)
-		if !noSpace(err) || !time.Now().Before(until) {
+		if _, full := lowSpace(err); !full || !time.Now().Before(until) {
 			return info, err
 		}
 		if !told {
@@ -464,11 +463,6 @@ func (p *Process) commitLast(ctx context.Context, d generationData) (memsnap.Inf
 			return info, err
 		}
 	}
-}
-
-// noSpace tells that something could not be stored for want of room, which may come back.
-func noSpace(err error) bool {
-	return errors.Is(err, memsnap.ErrLowSpace) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
 
 // commit makes a generation of the staged pages and the sections.

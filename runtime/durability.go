@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -12,8 +13,14 @@ import (
 	"perdure/runtime/internal/wasi"
 )
 
-// journalDir holds the journal, in a process's directory.
-const journalDir = "journal"
+// In a process's directory, journalDir holds the journal, divergedDir the last one that the
+// program did not follow, and unlinkedDir the files that it has open though they have no other
+// name.
+const (
+	journalDir  = "journal"
+	divergedDir = "journal.diverged"
+	unlinkedDir = "unlinked"
+)
 
 // journalMax is how much may be recorded between two generations by default, in bytes.
 const journalMax = 64 << 20
@@ -42,10 +49,6 @@ func ParseDurability(s string) (Durability, error) {
 	return "", fmt.Errorf("%q is no durability; there are none, process and disk", s)
 }
 
-// DivergenceError says that the guest, run again after a crash, did something else than the
-// journal has. With Options.NoReplay the process goes on from its newest generation alone.
-type DivergenceError = journal.DivergenceError
-
 // birth is what the journal has of the beginning of a life, for as long as there is no
 // generation of it.
 type birth struct {
@@ -57,16 +60,18 @@ type birth struct {
 
 const birthVersion = 1
 
+func (p *Process) journalPath() string { return filepath.Join(p.opt.Dir, journalDir) }
+
+// records tells whether the process keeps a journal.
+func (o *Options) records() bool { return o.Durability != DurabilityNone && o.Durability != "" }
+
 // openJournal puts the journal between the host and the outside.
 func (p *Process) openJournal() (err error) {
-	p.behind = p.kernel
-	if p.opt.Durability == DurabilityNone || p.opt.Durability == "" {
-		return nil
-	}
 	began := time.Now()
 	p.journal, err = journal.New(journal.Options{
-		Dir: filepath.Join(p.opt.Dir, journalDir), Kernel: p.kernel, Sync: p.opt.Durability == DurabilityDisk,
-		Max: p.opt.journalMax(), Full: p.cutter.journalFull,
+		Dir: p.journalPath(), Unlinked: filepath.Join(p.opt.Dir, unlinkedDir), Kernel: p.kernel,
+		Sync: p.opt.Durability == DurabilityDisk,
+		Max:  p.opt.journalMax(), RotateAt: p.opt.hooks.rotateAt, Full: p.cutter.journalFull,
 		Live: func(records int, lost []wasi.Warning) {
 			p.event(ReplayedEvent{Records: records, Took: time.Since(began)})
 			p.warn(lost)
@@ -93,13 +98,9 @@ func (o *Options) journalMax() uint64 {
 // restoreHost makes the host from its saved State. When at has a past behind it, that is
 // played first.
 func (p *Process) restoreHost(state []byte, at *journal.Position) error {
-	if err := p.openJournal(); err != nil {
+	p.behind = p.kernel
+	if err := p.takeJournal(at); err != nil {
 		return err
-	}
-	if p.journal != nil {
-		if err := p.continueJournal(at); err != nil {
-			return err
-		}
 	}
 	return p.quietly(func() error {
 		host, warnings, err := wasi.Restore(state, p.wasiConfig(), p.behind)
@@ -112,18 +113,45 @@ func (p *Process) restoreHost(state []byte, at *journal.Position) error {
 	})
 }
 
-func (p *Process) continueJournal(at *journal.Position) error {
-	if at == nil || p.opt.NoReplay {
+// takeJournal goes on with the journal that there is, or begins one. A process that does not
+// keep one any more still has its past played, and keeps it until there is a generation.
+func (p *Process) takeJournal(at *journal.Position) error {
+	if at == nil && !p.opt.records() {
+		return journal.Remove(p.journalPath())
+	}
+	_, err := os.Stat(p.journalPath())
+	dropped := errors.Is(err, fs.ErrNotExist)
+	if err := p.openJournal(); err != nil {
+		return err
+	}
+	if at == nil {
 		return p.journal.Restart()
 	}
-	err := p.journal.Continue(*at)
-	if err == nil {
+	var refused error
+	err = p.journal.Continue(*at, func(flaw error) error {
+		refused = p.flawed(flaw, "the journal can be followed only as far as it is whole, and what came after that happens again")
+		return refused
+	})
+	switch {
+	case refused != nil:
+		return refused
+	case err == nil && !p.opt.records() && !p.journal.Playing():
+		return p.dropJournal()
+	case err == nil:
+		p.cutter.position = at
 		return nil
+	case dropped: // on purpose
+	case errors.Is(err, fs.ErrNotExist):
+		err = errors.New("its journal is gone, as that of an old snapshot is, and after a trap")
+		fallthrough
+	default:
+		if err := p.flawed(err, "going on from the snapshot alone, and what came after it happens again"); err != nil {
+			return err
+		}
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		err = errors.New("the journal is gone, as it is after a trap")
+	if !p.opt.records() {
+		return p.dropJournal()
 	}
-	p.event(WarningEvent{fmt.Sprintf("going on from the snapshot alone, and what came after it happens again: %v", err)})
 	return p.journal.Restart()
 }
 
@@ -144,18 +172,22 @@ func (p *Process) warn(warnings []wasi.Warning) {
 // beginLife makes the host of a guest that starts anew, or that had started when no
 // generation had been made of it yet. after is the newest generation, of a life before.
 func (p *Process) beginLife(after uint64) error {
-	if state, at, ok := journal.Birth(filepath.Join(p.opt.Dir, journalDir)); ok && p.opt.Durability != DurabilityNone && !p.opt.NoReplay {
+	p.behind = p.kernel
+	if state, at, ok := journal.Birth(p.journalPath()); ok {
 		var b birth
-		if err := json.Unmarshal(state, &b); err == nil && b.Version == birthVersion && b.Program == p.sum && b.After == after {
+		if err := json.Unmarshal(state, &b); err == nil && b.Version == birthVersion && b.After == after {
+			if b.Program != p.sum {
+				return &OtherProgramError{Name: p.opt.Name, Have: b.Program, Want: p.sum}
+			}
 			return p.restoreHost(b.WASI, &at)
 		}
 	}
-	if err := p.openJournal(); err != nil {
+	// What is there belongs to the life before.
+	if err := removeJournal(p.opt.Dir); err != nil {
 		return err
 	}
-	if p.journal == nil {
-		// One that is there belongs to the life before.
-		if err := journal.Remove(filepath.Join(p.opt.Dir, journalDir)); err != nil {
+	if p.opt.records() {
+		if err := p.openJournal(); err != nil {
 			return err
 		}
 	}
@@ -187,29 +219,51 @@ func (p *Process) saveHost(t *takenCut) error {
 		return err
 	}
 	t.data.sections = map[string][]byte{sectionWASI: state}
-	if p.journal == nil {
-		return nil
-	}
-	at, err := p.journal.Cut()
-	t.state.Journal = &at
-	return err
-}
-
-// retireJournal removes what no generation needs that may be gone back to: those before the
-// last but one.
-func (p *Process) retireJournal(at *journal.Position) {
-	if p.journal == nil || at == nil {
-		return
-	}
-	if before := p.cutter.position; before != nil {
-		if err := p.journal.Retire(*before); err != nil {
-			p.event(WarningEvent{fmt.Sprintf("the old journal could not be removed: %v", err)})
+	t.state.Journal = nil
+	switch {
+	case p.journal == nil:
+	case !p.opt.records():
+		p.journal.End()
+	default:
+		if at, ok := p.journal.Cut(); ok {
+			t.state.Journal = &at
 		}
 	}
-	p.cutter.position = at
+	return nil
 }
 
-// dropJournal removes the journal of a life that has ended.
+// syncJournal makes the journal durable up to the cut, where that is asked for.
+func (p *Process) syncJournal(s *processState) {
+	if p.journal == nil || s.Journal == nil {
+		return
+	}
+	if err := p.journal.Durable(*s.Journal); err != nil {
+		p.event(WarningEvent{fmt.Sprintf("the journal behind this snapshot is not durable, and does without it: %v", err)})
+		s.Journal = nil
+	}
+}
+
+// retireJournal removes what no generation needs that may be gone back to: what is before the
+// last but one.
+func (p *Process) retireJournal(at *journal.Position) {
+	before := p.cutter.position
+	p.cutter.position = at
+	if p.journal == nil {
+		return
+	}
+	var err error
+	switch {
+	case !p.opt.records():
+		err = journal.Remove(p.journalPath())
+	case at != nil && before != nil:
+		err = p.journal.Retire(*before)
+	}
+	if err != nil {
+		p.event(WarningEvent{fmt.Sprintf("the old journal could not be removed: %v", err)})
+	}
+}
+
+// dropJournal removes the journal, which is not to be followed.
 func (p *Process) dropJournal() error {
 	if p.journal == nil {
 		return nil
@@ -219,7 +273,27 @@ func (p *Process) dropJournal() error {
 	if err != nil {
 		return err
 	}
-	return journal.Remove(filepath.Join(p.opt.Dir, journalDir))
+	return journal.Remove(p.journalPath())
+}
+
+// removeJournal removes all that the journal of a process has.
+func removeJournal(dir string) error {
+	return errors.Join(DropJournal(dir), os.RemoveAll(filepath.Join(dir, unlinkedDir)))
+}
+
+// DropJournal makes the newest generation of the process in dir all that there is of it, for
+// whoever has changed which one that is. The caller holds the lock of the process, and publishes
+// the generation afterwards.
+func DropJournal(dir string) error {
+	path := filepath.Join(dir, journalDir)
+	if err := journal.Remove(path); err != nil {
+		return err
+	}
+	err := os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // pastCall returns the call with which the past goes on; nil when it has been played, and the
@@ -261,7 +335,7 @@ func (p *Process) recordReturn(words []uint64, trapped bool) (known, covered boo
 }
 
 // replaying tells whether the guest runs against its past.
-func (p *Process) replaying() bool { return p.journal != nil && !p.journal.Settled() }
+func (p *Process) replaying() bool { return p.journal != nil && p.journal.Playing() }
 
 // replayed is closed when the past has been played.
 func (p *Process) replayed() <-chan struct{} {

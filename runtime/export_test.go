@@ -19,8 +19,8 @@ import (
 	"perdure/memsnap"
 )
 
-// exported returns a process that was suspended, and an export of it.
-func exported(t *testing.T) (*bench, []byte) {
+// exportedProcess returns a process that was suspended, and an export of it.
+func exportedProcess(t *testing.T) (*bench, []byte) {
 	t.Helper()
 	b, saved := suspended(t, "counter", 20*time.Millisecond)
 	var out bytes.Buffer
@@ -45,7 +45,7 @@ func (b *bench) finish() *outcome {
 // TestCopiesGoOn wants a process that was exported and imported, and one that was forked, to end as the
 // original does, all of them from the same moment.
 func TestCopiesGoOn(t *testing.T) {
-	b, export := exported(t)
+	b, export := exportedProcess(t)
 	saved, err := OpenSaved(b.opt.Dir)
 	if err != nil {
 		t.Fatal(err)
@@ -87,7 +87,7 @@ func seekEnd(f *os.File) error {
 // TestImportRefusesDamage wants an export with any byte changed or cut off, or one too many, to be refused, and
 // nothing to be left of it.
 func TestImportRefusesDamage(t *testing.T) {
-	_, export := exported(t)
+	_, export := exportedProcess(t)
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "new")
 	refused := func(what string, at int, bad []byte) {
@@ -125,7 +125,7 @@ func TestImportRefusesDamage(t *testing.T) {
 
 // TestImportBelievesNoHead wants sizes and sums in the head that do not fit the rest to be refused.
 func TestImportBelievesNoHead(t *testing.T) {
-	_, export := exported(t)
+	_, export := exportedProcess(t)
 	h, name, err := readExportHead(bytes.NewReader(export))
 	if err != nil {
 		t.Fatal(err)

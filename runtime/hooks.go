@@ -19,4 +19,8 @@ type hooks struct {
 	fs durable.FS
 	// lastFor takes the place of the constant.
 	lastFor time.Duration
+	// kernel stands between the journal and the outside.
+	kernel func(wasi.Kernel) wasi.Kernel
+	// rotateAt takes the place of the journal's, in bytes.
+	rotateAt int
 }

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"perdure/runtime/internal/wasi"
 	"time"
 )
 
@@ -36,6 +38,14 @@ type workerSpec struct {
 	Full string
 	// LastFor takes the place of the constant.
 	LastFor time.Duration
+	// Stdout is the path of a file that the guest's output is appended to.
+	Stdout string
+	// KillAt makes the worker kill itself at that call to the outside, counted from 1: before
+	// it, or after its effect.
+	KillAt    int
+	KillAfter bool
+	// RotateAt is after how many bytes a cut begins a new segment of the journal.
+	RotateAt int
 	// SnapshotOnUSR1 makes the worker take a generation when it gets that signal.
 	SnapshotOnUSR1 bool
 	// Calls makes the worker call what its standard input says, a call a line, and print each
@@ -93,6 +103,19 @@ func worker(text string) int {
 	if spec.Full != "" {
 		o.hooks.fs = fullFS{flag: spec.Full}
 	}
+	o.hooks.rotateAt = spec.RotateAt
+	if spec.Stdout != "" {
+		f, err := os.OpenFile(spec.Stdout, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
+		if err != nil {
+			return fail(err)
+		}
+		o.hooks.stdio = &[3]wasi.Handle{0, wasi.Handle(f.Fd()), 2}
+		defer f.Close()
+	}
+	calls := &countingKernel{at: spec.KillAt, after: spec.KillAfter}
+	if spec.KillAt != 0 {
+		o.hooks.kernel = func(k wasi.Kernel) wasi.Kernel { calls.Kernel = k; return calls }
+	}
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer cancel()
 	p, err := Open(ctx, o)
@@ -124,6 +147,9 @@ func worker(text string) int {
 	}
 	if err != nil {
 		return fail(err)
+	}
+	if spec.KillAt < 0 {
+		calls.tell()
 	}
 	if r.Suspended {
 		return statusSuspended

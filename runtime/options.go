@@ -36,6 +36,9 @@ type Options struct {
 	Args, Env []string
 	Preopens  []Preopen
 	Listeners []Listener
+	// AllowConnect and AllowBind are the addresses that the guest may connect to and send
+	// to, and bind sockets of its own to.
+	AllowConnect, AllowBind []SocketRule
 	// Sockets, if not nil, keeps the sockets while no worker runs the process, so that its
 	// connections go on in the next run. It is asked once the lock is held. The Process
 	// closes what it gets.
@@ -51,7 +54,8 @@ type Options struct {
 
 	// CommandOnly refuses a reactor, for a caller who calls nothing.
 	CommandOnly bool
-	// DurableCalls makes Call return only when a generation has what the call did.
+	// DurableCalls makes Call return only when a generation or the journal has what the call
+	// did. A journal of DurabilityProcess does not survive the loss of power.
 	DurableCalls bool
 
 	// Every is the time between the starts of two cuts; 0 means only on request and at
@@ -65,10 +69,11 @@ type Options struct {
 	Key []byte `json:"-"`
 	// Durability is what survives a crash beyond the newest generation; empty means
 	// DurabilityNone. JournalMax is after how many recorded bytes a cut is taken at once; 0
-	// means 64 MiB. NoReplay goes on from the newest generation without the journal.
-	Durability Durability
-	JournalMax uint64
-	NoReplay   bool
+	// means 64 MiB, and the most is 512 MiB. OnDivergence is what becomes of a process that
+	// cannot be brought to where it was; empty means DivergenceGeneration.
+	Durability   Durability
+	JournalMax   uint64
+	OnDivergence OnDivergence
 	// MemoryLimit bounds linear memory, in bytes; 0 means 4 GiB.
 	MemoryLimit uint64
 
@@ -106,8 +111,11 @@ type (
 	SocketPosition = wasi.SocketPosition
 )
 
-// Listener is a listening socket that the guest is given: network tcp, tcp4, tcp6 or
-// unix, and an address as in package net.
+// SocketRule allows addresses.
+type SocketRule = wasi.SocketRule
+
+// Listener is a listening socket that the guest is given: network tcp, tcp4, tcp6, udp,
+// udp4, udp6 or unix, and an address as in package net.
 type Listener struct {
 	Network, Address string
 }

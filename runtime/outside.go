@@ -22,6 +22,9 @@ func (p *Process) outside() {
 		p.kernel, p.stdio[1], p.stdio[2] = wasi.WithOutput(p.kernel, p.opt.Output)
 	}
 	p.kernel = watchedKernel{p.kernel, &p.status.waiting}
+	if p.opt.hooks.kernel != nil {
+		p.kernel = p.opt.hooks.kernel(p.kernel)
+	}
 }
 
 func (p *Process) wasiConfig() wasi.Config {
@@ -32,6 +35,7 @@ func (p *Process) wasiConfig() wasi.Config {
 	for _, l := range p.opt.Listeners {
 		c.Listeners = append(c.Listeners, wasi.Listener{Network: l.Network, Address: l.Address})
 	}
+	c.AllowConnect, c.AllowBind = p.opt.AllowConnect, p.opt.AllowBind
 	return c
 }
 

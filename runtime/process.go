@@ -352,6 +352,9 @@ func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 	if err != nil {
 		return err
 	}
+	if n := p.wasi.SocketCounts(); n != (wasi.SocketCounts{}) {
+		p.event(SocketsEvent(n))
+	}
 	p.saved, p.base, p.state = saved, g.Info().Number, saved.state
 	p.state.Restarts++
 	p.restarts = p.state.Restarts
@@ -388,7 +391,7 @@ func (p *Process) instantiate(ctx context.Context) error {
 		p.event(WarningEvent{fmt.Sprintf("this kernel does not track written pages, so that snapshots read all memory: %v", err)})
 	}
 	p.inst, err = p.program.Instantiate(ctx, engine.InstanceConfig{
-		Host: (*wasiCalls)(p), Funcs: wasiFuncs(), Memory: p.mem, Cut: p.cut, Poll: p.opt.hooks.poll,
+		Host: (*wasiCalls)(p), Funcs: wasiFuncs(p.module), Memory: p.mem, Cut: p.cut, Poll: p.opt.hooks.poll,
 	})
 	return err
 }
@@ -445,11 +448,18 @@ func (p *Process) Run(ctx context.Context) (r Result, err error) {
 	err = p.runGuest()
 	cutErr := p.cutter.stop()
 
+	if p.journal != nil && !errors.Is(err, engine.ErrUnwound) {
+		if left := p.journal.Left(); left != nil && !IsDivergence(err) {
+			err = left
+		}
+	}
 	var exit *wasi.ExitError
-	var diverged *DivergenceError
+	var live *journal.LiveError
 	switch {
-	case errors.As(err, &diverged):
-		return Result{Generation: p.base}, diverged
+	case IsDivergence(err):
+		return Result{Generation: p.base}, p.diverged(err)
+	case errors.As(err, &live):
+		return Result{Generation: p.base}, live
 	case errors.Is(err, engine.ErrUnwound):
 		p.park(cutErr)
 		return Result{Suspended: true, Generation: p.base}, cutErr
@@ -515,7 +525,7 @@ func (p *Process) commitEnd(ctx context.Context) error {
 		return fmt.Errorf("the program has ended with status %d, but that could not be saved: %w", p.state.ExitCode, err)
 	}
 	p.event(CommittedEvent{info})
-	return p.dropJournal()
+	return errors.Join(p.dropJournal(), removeJournal(p.opt.Dir))
 }
 
 // closeGuest gives back what belongs to one attempt to restore.

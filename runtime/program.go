@@ -47,10 +47,28 @@ func sumOf(src []byte) string {
 }
 
 // wasiFuncs are the functions that guests may import.
-func wasiFuncs() []engine.Func {
+//
+// Of two functions with the same name for the importer, the module gets the one that has
+// the type which it wants; the other one is then there under a name that nobody imports.
+func wasiFuncs(m *wasm.Module) []engine.Func {
 	var fs []engine.Func
-	for _, f := range wasi.Functions() {
+	at := map[string]int{}
+	for i, f := range wasi.Functions() {
+		at[f.Name] = i
 		fs = append(fs, engine.Func{Module: wasi.ModuleName, Name: f.Name, Params: f.Params, Results: f.Results})
+		if f.Import == "" {
+			continue
+		}
+		one := fs[i]
+		one.Name = f.Import
+		for j := range m.Imports {
+			im := wasm.Module{Types: m.Types, Imports: m.Imports[j : j+1]}
+			if m.Imports[j].Module == wasi.ModuleName && m.Imports[j].Name == f.Import && engine.Missing(&im, []engine.Func{one}) == nil {
+				fs[at[f.Import]].Name += " of another type"
+				fs[i] = one
+				break
+			}
+		}
 	}
 	return fs
 }
@@ -60,7 +78,7 @@ func wasiFuncs() []engine.Func {
 func decode(name string, src []byte) (*wasm.Module, error) {
 	m, err := wasm.Decode(src)
 	if err == nil {
-		err = engine.Missing(m, wasiFuncs())
+		err = engine.Missing(m, wasiFuncs(m))
 	}
 	if err != nil {
 		return nil, &RefusedError{Program: name, Err: err}

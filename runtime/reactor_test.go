@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"perdure/runtime/internal/guests"
+	"perdure/runtime/internal/journal"
 )
 
 // answerText is what came of a call, as one text.
@@ -71,7 +72,7 @@ func undisturbedCalls(t *testing.T, calls []string) (answers, states []string, o
 // answers and prints what it does undisturbed.
 func TestReactorSuspend(t *testing.T) {
 	rnd := seed(t)
-	calls := randomCalls(rnd, 60, 13, 3)
+	calls := randomCalls(rnd, 40, 13, 3)
 	want, states, output := undisturbedCalls(t, calls)
 
 	s := newServed(t, nil)
@@ -291,5 +292,54 @@ func TestReactorDamage(t *testing.T) {
 		if err := p.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// A journal that has other calls than the program can make, or other results, is told of: the
+// state is not that of what was recorded.
+func TestReactorDiverges(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		record func(*Process)
+		is     func(error) bool
+	}{
+		{"no such function", func(p *Process) { p.journal.Called("none", nil) }, func(err error) bool { return errors.Is(err, journal.ErrDamaged) }},
+		{"too few arguments", func(p *Process) { p.journal.Called("work", []uint64{1}) }, func(err error) bool { return errors.Is(err, journal.ErrDamaged) }},
+		{"another result", func(p *Process) {
+			p.journal.Called("add", []uint64{5})
+			if known, saved, err := p.journal.Returned([]uint64{6}, false); known || !saved || err != nil {
+				t.Errorf("known %v, saved %v, %v", known, saved, err)
+			}
+		}, func(err error) bool { return errors.As(err, new(*DivergenceError)) }},
+		{"no trap", func(p *Process) {
+			p.journal.Called("add", []uint64{5})
+			if _, _, err := p.journal.Returned(nil, true); err != nil {
+				t.Error(err)
+			}
+		}, func(err error) bool { return errors.As(err, new(*DivergenceError)) }},
+		{"no call", func(p *Process) {
+			if _, _, err := p.journal.Returned([]uint64{5}, false); err != nil {
+				t.Error(err)
+			}
+		}, func(err error) bool { return errors.As(err, new(*DivergenceError)) }},
+	} {
+		s := newServed(t, nil)
+		s.opt.Durability = DurabilityProcess
+		p, err := Open(t.Context(), s.opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.record(p) // as a life would that is killed
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s.start()
+		s.wait()
+		if !c.is(s.err) {
+			t.Errorf("%s: %v", c.name, s.err)
+		}
+		s.start() // that journal is put aside
+		s.expect("total", "i64 0")
+		s.stop()
 	}
 }

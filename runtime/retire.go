@@ -17,7 +17,7 @@ func Retire(dir, name string) (string, error) {
 		return "", err
 	}
 	defer held.Close() // nothing was written that could be lost
-	if had, err := hasGenerations(dir); err != nil || !had {
+	if had, err := hasState(dir); err != nil || !had {
 		return "", err
 	}
 	return retire(dir)

@@ -242,11 +242,17 @@ func retire(dir string) (string, error) {
 	}
 }
 
-// hasGenerations tells whether anything was saved of the process in a directory.
-func hasGenerations(dir string) (bool, error) {
-	entries, err := os.ReadDir(filepath.Join(dir, generationsDir))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+// hasState tells whether anything was saved of the process in a directory: a generation, or
+// the journal of a life that has none yet.
+func hasState(dir string) (bool, error) {
+	for _, sub := range []string{generationsDir, journalDir} {
+		entries, err := os.ReadDir(filepath.Join(dir, sub))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+		if len(entries) > 0 {
+			return true, nil
+		}
 	}
-	return len(entries) > 0, err
+	return false, nil
 }

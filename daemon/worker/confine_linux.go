@@ -11,6 +11,7 @@ import (
 	goruntime "runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -35,11 +36,15 @@ func confine(o *order) error {
 	if err != nil {
 		return &os.PathError{Op: "open", Path: "/proc/self", Err: err}
 	}
-	files, ports, err := rules(&o.Spec)
+	files, err := fileRules(&o.Spec)
 	if err != nil {
 		return err
 	}
-	missing, err := landlock(files, ports)
+	connect, bind, err := netRules(&o.Settings)
+	if err != nil {
+		return err
+	}
+	missing, err := landlock(files, connect, bind)
 	if err != nil {
 		return fmt.Errorf("confine the worker: %w", err)
 	}
@@ -71,9 +76,9 @@ func confine(o *order) error {
 	return fmt.Errorf("execute the worker anew: %w", syscall.Exec("/proc/self/exe", os.Args, env))
 }
 
-// rules returns what a worker may do with files, and which TCP ports it may bind.
-func rules(s *Spec) (files []fsRule, ports []uint16, err error) {
-	files = []fsRule{
+// fileRules returns what a worker may do with files.
+func fileRules(s *Spec) ([]fsRule, error) {
+	files := []fsRule{
 		{path: s.Dir, rights: fsTree | fsSocket},
 		{path: filepath.Dir(s.Log), rights: fsWrite | fsCreate}, // those of others are there too: none is read
 		{path: "/proc/self", rights: fsRead | fsList},
@@ -97,26 +102,59 @@ func rules(s *Spec) (files []fsRule, ports []uint16, err error) {
 	}
 	libraries, err := loads("/proc/self/exe")
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	files = append(files, libraries...)
-	for _, l := range s.Settings.Listen {
+	c := &s.Settings
+	for _, l := range c.Listen {
 		if l.Network == "unix" {
 			files = append(files, fsRule{path: filepath.Dir(l.Address), rights: fsSocket, optional: true})
-			continue
 		}
-		port, err := portOf(l)
-		if err != nil {
-			return nil, nil, err
-		}
-		ports = append(ports, port)
 	}
-	if len(ports) > 0 { // what names of hosts are, and how long a queue may be
+	for _, a := range c.AllowBind {
+		switch {
+		case a.Network != "unix":
+		case a.Path == "":
+			files = append(files, fsRule{path: "/", rights: unix.LANDLOCK_ACCESS_FS_MAKE_SOCK})
+		default:
+			files = append(files, fsRule{path: filepath.Dir(a.Path), rights: fsSocket, optional: true})
+		}
+	}
+	if len(c.Listen)+len(c.AllowConnect)+len(c.AllowBind) > 0 { // what names of hosts are, and how long a queue may be
 		for _, path := range []string{"/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/proc/sys/net/core/somaxconn"} {
 			files = append(files, fsRule{path: path, rights: fsRead, optional: true})
 		}
 	}
-	return files, ports, nil
+	return files, nil
+}
+
+// netRules returns which TCP ports a worker may connect to and bind. Which addresses it is the runtime that knows.
+func netRules(c *config.Process) (connect, bind portRules, err error) {
+	const dns = 53
+	for _, l := range c.Listen {
+		if strings.HasPrefix(l.Network, "tcp") {
+			port, err := portOf(l)
+			if err != nil {
+				return connect, bind, err
+			}
+			bind.allow(port, port)
+			connect.allow(dns, dns) // for the name of the host, where its servers have much to say
+		}
+	}
+	for _, a := range c.AllowBind {
+		if a.Network == "tcp" {
+			bind.allow(a.Low, a.High)
+		}
+	}
+	for _, a := range c.AllowConnect {
+		if a.Network == "tcp" {
+			connect.allow(a.Low, a.High)
+		}
+		if a.Name != "" {
+			connect.allow(dns, dns)
+		}
+	}
+	return connect, bind, nil
 }
 
 func portOf(l config.Listen) (uint16, error) {
@@ -168,7 +206,7 @@ func limitFiles(n int) error {
 // limitsOf moves this program into a control group and returns it.
 func limitsOf(s *Spec) *cgroup { return joinCgroup(filepath.Base(s.Dir)) }
 
-// fileOf returns the file of a descriptor that was kept over an execution; nil for none.
+// fileOf returns the file of a descriptor that was detached, perhaps before an execution; nil for none.
 func fileOf(fd int, name string) *os.File {
 	if fd <= 0 {
 		return nil
@@ -177,12 +215,16 @@ func fileOf(fd int, name string) *os.File {
 	return os.NewFile(uintptr(fd), name)
 }
 
-// fdOf is the reverse of fileOf.
-func fdOf(f *os.File) int {
+// detach returns a descriptor of an open file that nobody closes, and closes the file; 0 for none.
+func detach(f *os.File) (int, error) {
 	if f == nil {
-		return 0
+		return 0, nil
 	}
-	return int(f.Fd())
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return 0, fmt.Errorf("keep %s open: %w", f.Name(), err)
+	}
+	return fd, f.Close()
 }
 
 // redirect makes LogFile this program's standard output and error, which may have been another's until now.

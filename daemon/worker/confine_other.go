@@ -19,7 +19,7 @@ func redirect(dir string) error { return errors.ErrUnsupported }
 
 func fileOf(fd int, name string) *os.File { return nil }
 
-func fdOf(f *os.File) int { return 0 }
+func detach(f *os.File) (int, error) { return 0, errors.ErrUnsupported }
 
 // cgroup is the control group of one worker, which this system does not have.
 type cgroup struct {

@@ -34,6 +34,7 @@ type questions struct {
 	Writable string // a directory that the guest may write
 	Log      string // a log of another
 	TCP      string // an address where someone listens
+	Allowed  string // another, that the guest may connect to
 }
 
 // answer tries what the test asks for, if it does, and writes down the errors, empty for none, by what was tried.
@@ -77,22 +78,23 @@ func answer(s *Spec) error {
 			_, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, 1, 0, 0)
 			return errno
 		},
-		"denied: keys":                func() error { _, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_USER_KEYRING, true); return err },
-		"denied: a netlink socket":    func() error { return socket(unix.AF_NETLINK, unix.SOCK_DGRAM) },
-		"denied: a raw socket":        func() error { return socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC) },
-		"denied: connect":             func() error { c, err := net.Dial("tcp", q.TCP); return closed(c, err) },
-		"denied: listen":              func() error { l, err := net.Listen("tcp", "127.0.0.1:0"); return closed(l, err) },
-		"denied: limits of another":   func() error { return unix.Prlimit(os.Getppid(), unix.RLIMIT_CORE, nil, &unix.Rlimit{}) },
-		"allowed: its own limits":     func() error { return unix.Prlimit(0, unix.RLIMIT_CORE, nil, &unix.Rlimit{}) },
-		"allowed: its own directory":  func() error { return os.WriteFile(filepath.Join(s.Dir, "mine"), nil, 0o600) },
-		"allowed: read what is to":    func() error { _, err := os.ReadFile(q.ReadOnly); return err },
-		"allowed: write what is to":   func() error { return os.WriteFile(filepath.Join(q.Writable, "mine"), nil, 0o600) },
-		"allowed: rename there":       func() error { return renameThere(q.Writable) },
-		"allowed: random bytes":       func() error { _, err := os.Open("/dev/urandom"); return err },
-		"allowed: itself":             func() error { _, err := os.ReadFile("/proc/self/status"); return err },
-		"allowed: signal itself":      func() error { return unix.Kill(os.Getpid(), 0) },
-		"allowed: executable memory":  executableMemory,
-		"allowed: threads of its own": func() error { return inThreads(8, func() error { return nil }) },
+		"denied: keys":                   func() error { _, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_USER_KEYRING, true); return err },
+		"denied: a netlink socket":       func() error { return socket(unix.AF_NETLINK, unix.SOCK_DGRAM) },
+		"denied: a raw socket":           func() error { return socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC) },
+		"denied: connect":                func() error { c, err := net.Dial("tcp", q.TCP); return closed(c, err) },
+		"allowed: connect to what is to": func() error { c, err := net.Dial("tcp", q.Allowed); return closed(c, err) },
+		"denied: listen":                 func() error { l, err := net.Listen("tcp", "127.0.0.1:0"); return closed(l, err) },
+		"denied: limits of another":      func() error { return unix.Prlimit(os.Getppid(), unix.RLIMIT_CORE, nil, &unix.Rlimit{}) },
+		"allowed: its own limits":        func() error { return unix.Prlimit(0, unix.RLIMIT_CORE, nil, &unix.Rlimit{}) },
+		"allowed: its own directory":     func() error { return os.WriteFile(filepath.Join(s.Dir, "mine"), nil, 0o600) },
+		"allowed: read what is to":       func() error { _, err := os.ReadFile(q.ReadOnly); return err },
+		"allowed: write what is to":      func() error { return os.WriteFile(filepath.Join(q.Writable, "mine"), nil, 0o600) },
+		"allowed: rename there":          func() error { return renameThere(q.Writable) },
+		"allowed: random bytes":          func() error { _, err := os.Open("/dev/urandom"); return err },
+		"allowed: itself":                func() error { _, err := os.ReadFile("/proc/self/status"); return err },
+		"allowed: signal itself":         func() error { return unix.Kill(os.Getpid(), 0) },
+		"allowed: executable memory":     executableMemory,
+		"allowed: threads of its own":    func() error { return inThreads(8, func() error { return nil }) },
 	}
 	answers := make(map[string]string)
 	for what, try := range tries {
@@ -205,6 +207,17 @@ func TestConfined(t *testing.T) {
 	}
 	defer l.Close()
 	q.TCP = l.Addr().String()
+	allowed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer allowed.Close()
+	q.Allowed = allowed.Addr().String()
+	to, err := config.ParseAllow("tcp://" + q.Allowed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Settings.AllowConnect = []config.Allow{to}
 	s.Settings.Dirs = []config.Dir{{Host: filepath.Dir(q.ReadOnly), Guest: "/ro", ReadOnly: true}, {Host: q.Writable, Guest: "/rw"}}
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"perdure/config"
 	"perdure/runtime"
@@ -102,7 +103,7 @@ func prepare(o *order) (err error) {
 		if err := startable(program, &o.Spec); err != nil {
 			fail(err)
 		} else if e.Retired, err = retire(&o.Spec); err != nil {
-			return err
+			return err // another worker has it
 		}
 	}
 	for _, dir := range []string{o.Dir, filepath.Dir(o.Log), o.CacheDir} {
@@ -119,8 +120,15 @@ func prepare(o *order) (err error) {
 		}
 	}
 	g := limitsOf(&o.Spec)
-	e.Program, e.CPU, e.PIDs = fdOf(program), fdOf(g.cpu), fdOf(g.pids)
 	e.NoCPU, e.NoPIDs = g.noCPU, g.noPIDs
+	for _, f := range []struct {
+		from *os.File
+		to   *int
+	}{{program, &e.Program}, {g.cpu, &e.CPU}, {g.pids, &e.PIDs}} {
+		if *f.to, err = detach(f.from); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -202,8 +210,11 @@ func retire(s *Spec) (string, error) {
 	return runtime.Retire(s.Dir, s.Name)
 }
 
-// startable refuses a program that cannot be run at all.
+// startable refuses a program that cannot be run at all, where a state would be put aside for it.
 func startable(program *os.File, s *Spec) error {
+	if _, err := os.Stat(filepath.Join(s.Dir, runtime.ProgramFile)); errors.Is(err, os.ErrNotExist) {
+		return nil // it has never run
+	}
 	if program == nil {
 		return fmt.Errorf("%w: %s, and its copy is part of what a fresh start gives up", runtime.ErrNoProgram, s.Program)
 	}
@@ -254,9 +265,20 @@ func openProgram(s *Spec) (*os.File, error) {
 	if s.SHA256 == "" {
 		return nil, nil
 	}
-	f, err := os.Open(s.Program)
+	// Not blocking, since it may be a pipe.
+	f, err := os.OpenFile(s.Program, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
-	return f, err
+	if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = &runtime.RefusedError{Program: s.Program, Err: errors.New("is no file")}
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }

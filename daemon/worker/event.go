@@ -12,13 +12,17 @@ type EventKind string
 
 // The kinds of events: those of package runtime, and EventLost.
 const (
-	EventProgress  EventKind = "progress"  // Done of Total
-	EventStarted   EventKind = "started"   // from the beginning
-	EventRetired   EventKind = "retired"   // the old state, by a fresh start
-	EventRestored  EventKind = "restored"  // from Generation
-	EventSkipped   EventKind = "skipped"   // a damaged generation, Number
-	EventCommitted EventKind = "committed" // Generation
-	EventFailed    EventKind = "failed"    // a generation could not be made
+	EventProgress  EventKind = "progress"   // Done of Total
+	EventStarted   EventKind = "started"    // from the beginning
+	EventRetired   EventKind = "retired"    // the old state, by a fresh start
+	EventRestored  EventKind = "restored"   // from Generation
+	EventReplayed  EventKind = "replayed"   // what the journal has
+	EventCalled    EventKind = "called"     // a call that the process was restored in has ended
+	EventSkipped   EventKind = "skipped"    // a damaged generation, Number
+	EventCommitted EventKind = "committed"  // Generation
+	EventFailed    EventKind = "failed"     // a generation could not be made
+	EventLowSpace  EventKind = "low-space"  // the first of several that could not be made for want of room
+	EventRoomAgain EventKind = "room-again" // Generation was made after Number that could not
 	EventWarning   EventKind = "warning"
 	EventLost      EventKind = "lost" // the client was too slow for Number events
 )
@@ -46,13 +50,21 @@ func newEvent(e runtime.Event, now time.Time) Event {
 	case runtime.RetiredEvent:
 		w.Kind = EventRetired
 	case runtime.RestoredEvent:
-		w.Kind, w.Generation = EventRestored, &e.Generation
+		w.Kind, w.Generation = EventRestored, cleanInfo(e.Generation)
+	case runtime.ReplayedEvent:
+		w.Kind = EventReplayed
+	case runtime.CallFinishedEvent:
+		w.Kind = EventCalled
 	case runtime.SkippedEvent:
 		w.Kind, w.Number = EventSkipped, e.Generation
 	case runtime.CommittedEvent:
-		w.Kind, w.Generation = EventCommitted, &e.Generation
+		w.Kind, w.Generation = EventCommitted, cleanInfo(e.Generation)
 	case runtime.CommitFailedEvent:
 		w.Kind = EventFailed
+	case runtime.LowSpaceEvent:
+		w.Kind = EventLowSpace
+	case runtime.RoomAgainEvent:
+		w.Kind, w.Generation, w.Number = EventRoomAgain, cleanInfo(e.Generation), uint64(e.Missed)
 	default:
 		w.Kind = EventWarning
 	}

@@ -54,15 +54,45 @@ type fsRule struct {
 	optional bool // it need not be there
 }
 
+// maxPorts is up to how many ports a range is said to the kernel one by one; a larger one counts as all.
+const maxPorts = 1024
+
+// portRules are TCP ports that may be used.
+type portRules struct {
+	any   bool
+	ports map[uint16]bool
+}
+
+func (r *portRules) allow(low, high uint16) {
+	if r.ports == nil {
+		r.ports = make(map[uint16]bool)
+	}
+	if int(high)-int(low) >= maxPorts {
+		r.any = true
+		return
+	}
+	for p := int(low); p <= int(high); p++ {
+		r.ports[uint16(p)] = true
+	}
+}
+
+// handled returns the right, if it is to be taken away where no rule gives it.
+func (r *portRules) handled(right uint64) uint64 {
+	if r.any {
+		return 0
+	}
+	return right
+}
+
 // landlockPort is struct landlock_net_port_attr, and landlockRulePort the kind of rule that it is.
 type landlockPort struct{ access, port uint64 }
 
 const landlockRulePort = 2
 
 // landlock takes all rights on files away from the calling thread, and from what it executes, but those of the rules;
-// and the rights to connect by TCP, to bind other ports, and to send signals to others. It returns what the kernel does not
-// know. The caller has set no_new_privs.
-func landlock(files []fsRule, ports []uint16) (missing []string, err error) {
+// and the rights to connect to other TCP ports and to bind others than those, and to send signals to others. It returns
+// what the kernel does not know. The caller has set no_new_privs.
+func landlock(files []fsRule, connect, bind portRules) (missing []string, err error) {
 	version, err := landlockVersion()
 	if err != nil {
 		return []string{fmt.Sprintf("limits.confine: files: %v", err)}, nil
@@ -75,7 +105,7 @@ func landlock(files []fsRule, ports []uint16) (missing []string, err error) {
 	}
 	attr := unix.LandlockRulesetAttr{Handled_access_fs: handled}
 	if version >= landlockNet {
-		attr.Handled_access_net = unix.LANDLOCK_ACCESS_NET_BIND_TCP | unix.LANDLOCK_ACCESS_NET_CONNECT_TCP
+		attr.Handled_access_net = connect.handled(unix.LANDLOCK_ACCESS_NET_CONNECT_TCP) | bind.handled(unix.LANDLOCK_ACCESS_NET_BIND_TCP)
 	} else {
 		missing = append(missing, "limits.confine: TCP ports: this kernel's Landlock does not know them")
 	}
@@ -92,18 +122,32 @@ func landlock(files []fsRule, ports []uint16) (missing []string, err error) {
 			return nil, err
 		}
 	}
-	if attr.Handled_access_net != 0 {
-		for _, p := range ports { // 0 is any that is free
-			attr := landlockPort{access: unix.LANDLOCK_ACCESS_NET_BIND_TCP, port: uint64(p)}
-			if err := addRule(int(rules), landlockRulePort, unsafe.Pointer(&attr)); err != nil {
-				return nil, fmt.Errorf("allow port %d: %w", p, err)
-			}
+	if version >= landlockNet {
+		if err := addPorts(int(rules), connect, unix.LANDLOCK_ACCESS_NET_CONNECT_TCP); err != nil {
+			return nil, err
+		}
+		if err := addPorts(int(rules), bind, unix.LANDLOCK_ACCESS_NET_BIND_TCP); err != nil {
+			return nil, err
 		}
 	}
 	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, rules, 0, 0); errno != 0 {
 		return nil, fmt.Errorf("landlock_restrict_self: %w", errno)
 	}
 	return missing, nil
+}
+
+// addPorts adds the rules for ports.
+func addPorts(rules int, r portRules, access uint64) error {
+	if r.any {
+		return nil
+	}
+	for p := range r.ports { // 0 is any that is free
+		attr := landlockPort{access: access, port: uint64(p)}
+		if err := addRule(rules, landlockRulePort, unsafe.Pointer(&attr)); err != nil {
+			return fmt.Errorf("allow port %d: %w", p, err)
+		}
+	}
+	return nil
 }
 
 // landlockVersion returns the version of the kernel's interface, if it is of use.

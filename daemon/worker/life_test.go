@@ -165,7 +165,7 @@ func TestOutcomes(t *testing.T) {
 		"another program":       {change("counter", func(s *Spec) { s.SHA256 = sumOf(nil) }), Outcome{Kind: OutcomeError}, "another program by now"},
 		"no file and no copy":   {change("counter", func(s *Spec) { s.Program += ".gone" }), Outcome{Kind: OutcomeError}, "program not found"},
 		"no key":                {change("counter", func(s *Spec) { s.Settings.Memsnap.KeyFile = "/nowhere/key" }), Outcome{Kind: OutcomeError}, "/nowhere/key"},
-		"a program unread":      {change("counter", func(s *Spec) { s.Program = filepath.Dir(s.Program) }), Outcome{Kind: OutcomeError}, "is a directory"},
+		"a program unread":      {change("counter", func(s *Spec) { s.Program = filepath.Dir(s.Program) }), Outcome{Kind: OutcomeRefused}, "is no file"},
 		"too little memory":     {change("grow", func(s *Spec) { s.Settings.Limits.Memory = 64 << 10 }), Outcome{Kind: OutcomeRefused}, "memory"},
 		"no confinement wanted": {change("exitcode", func(s *Spec) { s.Settings.Limits.Confine = false }, "0"), Outcome{Kind: OutcomeEnded, Generation: 1}, ""},
 		"no standard input":     {change("echo", func(s *Spec) { s.Settings.Console.Stdin = config.StdinNull }), Outcome{Kind: OutcomeEnded, Generation: 1}, ""},
@@ -256,6 +256,29 @@ func TestFresh(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(s.Dir, LogFile)); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestFreshWithoutAGeneration wants a fresh start to be one though there is nothing of the old life but its journal.
+func TestFreshWithoutAGeneration(t *testing.T) {
+	s := newSpec(t, "counter", "1")
+	s.Settings.Snapshot.Every, s.Settings.Snapshot.Durability = 0, "process"
+	written := func(least int) []string {
+		t.Helper()
+		await(t, "output", func() bool { return strings.Count(logged(t, s), "\n") >= least })
+		return lines(logged(t, s))
+	}
+	h, _ := beginRunning(t, s)
+	written(5)
+	if err := h.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	ends(t, h)
+	before := len(written(5))
+	s.Fresh = true
+	beginRunning(t, s)
+	if line := written(before + 1)[before]; line != "1" {
+		t.Errorf("it went on with %q", line)
 	}
 }
 

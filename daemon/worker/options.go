@@ -36,6 +36,12 @@ func runtimeOptions(s *Spec) runtime.Options {
 	for _, l := range c.Listen {
 		o.Listeners = append(o.Listeners, runtime.Listener(l))
 	}
+	for _, a := range c.AllowConnect {
+		o.AllowConnect = append(o.AllowConnect, runtime.SocketRule(a))
+	}
+	for _, a := range c.AllowBind {
+		o.AllowBind = append(o.AllowBind, runtime.SocketRule(a))
+	}
 	return o
 }
 

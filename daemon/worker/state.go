@@ -73,6 +73,11 @@ func (s *state) event(e runtime.Event) {
 		st.Last = cleanInfo(e.Generation)
 	case runtime.CommitFailedEvent:
 		st.LastFailure = e.Err.Error()
+	case runtime.LowSpaceEvent:
+		st.LastFailure = e.Err.Error()
+		if e.Tries > 1 {
+			return // it has been said
+		}
 	case runtime.WarningEvent, runtime.SkippedEvent:
 		st.Warnings = append(st.Warnings, e.String())
 		if n := len(st.Warnings); n > maxWarnings {

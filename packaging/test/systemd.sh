@@ -179,18 +179,18 @@ steady() {
 
 step 'make the system and two versions of the package'
 make_system
-cp "$deb" "$root/root/one.deb"
+cp "$deb" "$root/srv/one.deb"
 dpkg-deb --raw-extract "$deb" "$work/two"
 version=$(sed -n 's/^Version: //p' "$work/two/DEBIAN/control")
 sed -i "s/^Version: .*/Version: $version+1/" "$work/two/DEBIAN/control"
-dpkg-deb --root-owner-group --build -Znone "$work/two" "$root/root/two.deb" >/dev/null
-cp "$top/testdata/guests/counter.wasm" "$root/root/"
+dpkg-deb --root-owner-group --build -Znone "$work/two" "$root/srv/two.deb" >/dev/null
+cp "$top/testdata/guests/counter.wasm" "$root/srv/"
 
 step 'boot'
 boot
 
 step 'install: the daemon runs, is enabled, and has its user'
-inside apt-get install -y -q /root/one.deb >"$work/install.log" 2>&1 || { cat "$work/install.log" >&2; exit 1; }
+inside apt-get install -y -q /srv/one.deb >"$work/install.log" 2>&1 || { cat "$work/install.log" >&2; exit 1; }
 within 120 active 'the service is active'
 inside systemctl --quiet is-enabled perdure.service perdure.socket
 inside systemctl --quiet is-active perdure.socket
@@ -203,8 +203,8 @@ if inside setpriv --reuid=nobody --clear-groups perdure ps --socket /run/perdure
 fi
 
 step 'a program that is dropped into the folder runs'
-echo 'args = ["20"]' >"$root/root/counter.toml"
-inside cp /root/counter.toml /root/counter.wasm /var/lib/perdure/modules/
+echo 'args = ["20"]' >"$root/srv/counter.toml"
+inside cp /srv/counter.toml /srv/counter.wasm /var/lib/perdure/modules/
 within 120 '[ -s "$root$log" ]' 'the counter has written something'
 goes_on 1
 [ "$(inside perdure logs counter | head -n 3 | tr '\n' ' ')" = '1 2 3 ' ]
@@ -231,7 +231,7 @@ same_worker "$pid"
 [ "$(field MainPID)" = "$daemon" ]
 
 step 'a new version: its daemon adopts the worker, the changed configuration stays'
-inside apt-get install -y -q /root/two.deb >"$work/upgrade.log" 2>&1 || { cat "$work/upgrade.log" >&2; exit 1; }
+inside apt-get install -y -q /srv/two.deb >"$work/upgrade.log" 2>&1 || { cat "$work/upgrade.log" >&2; exit 1; }
 [ "$(inside dpkg-query --show --showformat '${Version}' perdure)" = "$version+1" ]
 another_daemon "$daemon"
 same_worker "$pid"
@@ -302,7 +302,7 @@ inside test -f /etc/perdure/perdure.toml
 if active; then exit 1; fi
 
 step 'install again: it goes on with the next number'
-inside apt-get install -y -q /root/two.deb >"$work/again.log" 2>&1 || { cat "$work/again.log" >&2; exit 1; }
+inside apt-get install -y -q /srv/two.deb >"$work/again.log" 2>&1 || { cat "$work/again.log" >&2; exit 1; }
 within 120 active 'the service is active'
 goes_on "$before"
 steady 2

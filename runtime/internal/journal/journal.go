@@ -8,28 +8,44 @@ import (
 	"os"
 	"path/filepath"
 
+	"perdure/internal/durable"
 	"perdure/runtime/internal/wasi"
 )
 
 // rotateAt is the size of a segment behind which a cut begins a new one, in bytes.
 const rotateAt = 4 << 20
 
+// MaxBytes is the most that Options.Max may be.
+const MaxBytes = reserve / 2
+
 // Options say how a Journal works.
 type Options struct {
 	Dir    string      // of the segments; made if missing
 	Kernel wasi.Kernel // the outside
-	// Sync makes each answer durable before the guest's next effect, so that it survives the
-	// loss of power.
+	// Unlinked is a directory for files that the guest has open though their names are gone, so
+	// that they can be opened again. It is made when it is needed; empty means that such files are
+	// lost in a crash.
+	Unlinked string
+	// Sync makes each answer durable before the guest's next effect, and each change of a file
+	// before the guest goes on, so that both survive the loss of power.
 	Sync bool
-	// Max is how many bytes may be recorded since the last cut before Full is called, once.
+	// Max is how many bytes may be recorded since the last cut before Full is called, once; 0
+	// means MaxBytes. Full, if not nil, asks for a cut.
 	Max  uint64
 	Full func()
+	// RotateAt is the size of a segment behind which a cut begins a new one, in bytes; 0 means
+	// 4 MiB.
+	RotateAt int
 	// Live, if not nil, is called when the past has been played and the guest goes on for
 	// real, on its goroutine. lost are warnings about what could not be attached again.
 	Live func(records int, lost []wasi.Warning)
-	// Lost, if not nil, is called when an answer cannot be recorded. The guest goes on; from
-	// here to the next cut it is not covered.
+	// Lost, if not nil, is called when an answer cannot be recorded, once until a cut mends
+	// that. The guest goes on, and is not covered meanwhile.
 	Lost func(error)
+	// Offline plays the past and touches nothing outside and nothing in Dir. Where the past ends,
+	// or behind record number StopAt if that is not 0, the methods panic with a *StoppedError.
+	Offline bool
+	StopAt  int
 }
 
 // Position is a place in the journal that belongs to a generation. Its fields are saved with
@@ -44,42 +60,66 @@ type Position struct {
 
 // Journal is a Kernel that records and replays. See the package comment.
 type Journal struct {
-	opt Options
-	k   wasi.Kernel
+	opt  Options
+	k    wasi.Kernel
+	mark mark // of what is recorded now
 
-	seg     *segment   // being played, or appended to
+	// Of the past, while it is played.
+	past    *past
 	spent   []*segment // that have been played; the last answer may lie in one
-	next    int        // offset of the next record to be played
 	playing bool       // there are answers of the past left, or nothing is attached yet
+	played  int        // records
 	over    chan struct{}
 	told    bool // over is closed
-	played  int  // records
+
+	// Of the present.
+	seg    *segment // appended to; nil when there is none
+	seq    uint64   // of the newest segment
+	broken bool     // since the last cut, an answer was not recorded
+	ailing bool     // Lost has been called for that
+	ended  bool     // nothing is recorded any more
+	dirty  bool     // records since the last sync
+	since  int      // bytes recorded since the last cut
+	full   bool     // Full has been called
 
 	quiet  bool // calls of the host itself, which are no answers to the guest
-	broken bool // since the last cut, an answer was not recorded
-	dirty  bool // records since the last sync
-	since  int  // bytes recorded since the last cut
-	full   bool // Full has been called
+	failed bool // by a panic
 
-	objects []object // by handle less FirstHandle
-	free    []int    // indexes of objects that are not in use
-
-	standards [3]standard
+	objects   []object              // by handle less FirstHandle
+	free      []int                 // indexes of objects that are not in use
+	positions map[wasi.Handle]int64 // of promised standard streams
+	orphanage wasi.Handle           // the directory of orphans; NoHandle if it is not open
+	adopted   map[fileID]bool       // files that have a name there
 
 	// The clocks of the guest go on where they were: offset is added to the outside's, and
 	// last is what was answered last.
-	offset, last [4]int64
+	offset, last [clocks]int64
+
+	// Scratch, to keep calls from allocating.
+	polled []wasi.PollFD
+	index  []int
+	fields []byte
 }
 
 var _ wasi.Kernel = (*Journal)(nil)
 
-// New returns a Journal that has nothing to play. It records once Begin or Continue has been
-// called.
+// New returns a Journal that has nothing to play. It records once Begin, Continue or Restart
+// has been called.
 func New(opt Options) (*Journal, error) {
-	if err := os.MkdirAll(opt.Dir, 0o700); err != nil {
-		return nil, err
+	if opt.RotateAt == 0 {
+		opt.RotateAt = rotateAt
 	}
-	return &Journal{opt: opt, k: opt.Kernel, over: make(chan struct{})}, nil
+	if opt.Max == 0 || opt.Max > MaxBytes {
+		opt.Max = MaxBytes
+	}
+	j := &Journal{opt: opt, k: opt.Kernel, over: make(chan struct{}), orphanage: wasi.NoHandle, mark: mark{boot: thisBoot()}}
+	if opt.Sync {
+		j.mark.flags |= markSynced
+	}
+	if opt.Offline {
+		return j, nil
+	}
+	return j, os.MkdirAll(opt.Dir, 0o700)
 }
 
 // Begin starts a new journal, for a life that begins: what was in the directory is removed.
@@ -91,230 +131,109 @@ func (j *Journal) Begin(state []byte) error {
 	if err := os.MkdirAll(j.opt.Dir, 0o700); err != nil {
 		return err
 	}
-	if err := j.create(1); err != nil {
-		return err
-	}
 	j.nowPlayed()
-	if err := j.seg.ensure(recordHeader + len(state)); err != nil {
-		return err
+	j.sweepOrphans()
+	if !j.create(1) {
+		return nil
 	}
-	n := copy(j.seg.mem[j.seg.tail+recordHeader:], state)
-	j.seal(opBirth, 0, 0, n)
-	_, err := j.base()
-	return err
+	if b := j.room(len(state)); b != nil {
+		copy(b, state)
+		j.seal(opBirth, 0, 0, len(state))
+	}
+	j.base()
+	return nil
 }
 
 // Birth returns the state that Begin was given and the position behind it, if the journal
 // in dir has its first segment still.
 func Birth(dir string) (state []byte, at Position, ok bool) {
-	s, err := openSegment(dir, 1)
+	s, err := openSegment(dir, 1, false)
 	if err != nil {
 		return nil, at, false
 	}
 	defer s.close() // nothing was written
-	r, ok := s.at(headerSize)
-	if !ok || r.op != opBirth {
-		return nil, at, false
-	}
-	b, ok := s.at(r.end)
-	if !ok || b.op != opBase || len(b.payload) < 8 {
-		return nil, at, false
-	}
-	return append([]byte(nil), r.payload...), Position{1, r.end, binary.LittleEndian.Uint64(b.payload)}, true
+	err = onFault(func() error {
+		r, found := s.at(headerSize)
+		if found != foundRecord || r.op != opBirth {
+			return ErrDamaged
+		}
+		next, found := s.at(r.end)
+		b, isBase := readBase(next)
+		if found != foundRecord || !isBase {
+			return ErrDamaged
+		}
+		state, at = append([]byte(nil), r.payload...), Position{1, r.end, b.nonce}
+		return nil
+	})
+	return state, at, err == nil
 }
 
-// Continue goes on from the position of a generation. There may be a past to play: Playing
-// tells. An error says that the journal cannot be used, and is ErrDamaged, ErrVersion or one
-// of the file system; the caller may go on from the generation alone, with Restart.
-func (j *Journal) Continue(at Position) error {
-	s, err := openSegment(j.opt.Dir, at.Segment)
-	if err != nil {
-		return err
-	}
-	r, ok := s.at(at.Offset)
-	if !ok || r.op != opBase || len(r.payload) != 40 || binary.LittleEndian.Uint64(r.payload) != at.Nonce {
-		return errors.Join(fmt.Errorf("%w: %s has no cut at %d that belongs to the generation", ErrDamaged, s.path, at.Offset), s.close())
-	}
-	for i := range j.last {
-		j.last[i] = int64(binary.LittleEndian.Uint64(r.payload[8+8*i:]))
-	}
-	j.seg, j.next = s, r.end
-	j.playing = true
-	if _, more := j.peek(); !more {
-		j.finishPlaying()
-		return j.resume()
-	}
-	return nil
-}
-
-// Restart begins a new segment behind all that there are, for a generation that is gone on
-// from without the answers that came after it.
+// Restart begins a new journal for a generation that is gone on from without the answers that
+// came after it, and asks for a cut: until that is made, the generation has no journal.
 func (j *Journal) Restart() error {
 	list, err := segments(j.opt.Dir)
 	if err != nil {
 		return err
 	}
-	seq := uint64(1)
+	seq := uint64(2) // the first is that of a birth
 	if n := len(list); n > 0 {
-		seq = list[n-1] + 1
+		seq = max(seq, list[n-1]+1)
 	}
-	if j.seg != nil {
-		if err := j.seg.close(); err != nil {
-			return err
-		}
-		j.seg = nil
+	if err := j.closePast(); err != nil {
+		return err
 	}
-	if err := j.create(max(seq, 2)); err != nil { // the first is that of a birth
+	if err := removeSegments(j.opt.Dir, list); err != nil {
 		return err
 	}
 	j.nowPlayed()
-	_, err = j.base()
-	return err
-}
-
-func (j *Journal) create(seq uint64) (err error) {
-	j.seg, err = createSegment(j.opt.Dir, seq)
-	return err
-}
-
-// Playing tells whether there is a past to be played, so that attaching has to wait.
-func (j *Journal) Playing() bool { return j.playing }
-
-// Replayed is closed when the past has been played, as far as it was recorded.
-func (j *Journal) Replayed() <-chan struct{} { return j.over }
-
-func (j *Journal) nowPlayed() {
-	if !j.told {
-		j.told = true
-		close(j.over)
+	if j.create(seq) {
+		j.base()
 	}
-}
-
-// peek returns the next record of the past.
-func (j *Journal) peek() (record, bool) {
-	for {
-		r, ok := j.seg.at(j.next)
-		switch {
-		case !ok:
-			return record{}, false
-		case r.op == opEnd:
-			next, err := openSegment(j.opt.Dir, j.seg.seq+1)
-			if err != nil {
-				return record{}, false // it was not begun yet
-			}
-			j.spent = append(j.spent, j.seg)
-			j.seg, j.next = next, headerSize
-		case r.op == opBase:
-			j.next = r.end // a cut whose generation is not the one that we went on from
-		default:
-			return r, true
-		}
-	}
-}
-
-// finishPlaying ends the time in which nothing is attached.
-func (j *Journal) finishPlaying() {
-	j.playing = false
-	j.nowPlayed()
-}
-
-// resume makes the segment ready for new records, behind the last whole one.
-func (j *Journal) resume() error {
-	j.seg.tail = j.next
-	if r, ok := j.seg.at(j.next); ok && r.op == opEnd { // whose next segment is not there
-		j.seg.tail = r.end
-		seq := j.seg.seq + 1
-		if err := j.seg.close(); err != nil {
-			return err
-		}
-		_ = os.Remove(filepath.Join(j.opt.Dir, segmentName(seq))) // one that was torn when it was begun
-		return j.create(seq)
-	}
-	return j.seg.cut()
-}
-
-// Settled tells whether the past has been played and all is attached.
-func (j *Journal) Settled() bool { return !j.playing }
-
-// GoLive attaches what is promised, once the past has been played. It is called at a cut,
-// before which the guest may have made no call.
-func (j *Journal) GoLive() error {
-	if !j.playing {
-		return nil
-	}
-	if _, more := j.peek(); more {
-		return errors.New("the past has not been played yet")
-	}
-	return j.goLive()
-}
-
-func (j *Journal) goLive() error {
-	if err := j.resume(); err != nil {
-		return fmt.Errorf("journal: %w", err)
-	}
-	for c := range j.offset {
-		if c == int(wasi.ClockRealtime) {
-			continue
-		}
-		if now, errno := j.k.Now(wasi.Clock(c)); errno == wasi.ESUCCESS {
-			j.offset[c] = j.last[c] - now
-		}
-	}
-	j.finishPlaying()
-	lost := j.attach()
-	if j.opt.Live != nil {
-		j.opt.Live(j.played, lost)
-	}
+	j.wantCut()
 	return nil
 }
 
-// replay returns the recorded answer to a call, and false if the guest is live. k is the
-// checksum of the arguments.
-func (j *Journal) replay(o op, k key) (record, bool) {
-	if !j.playing || j.quiet {
-		return record{}, false
+// create begins a segment. Where that cannot be, the guest goes on without.
+func (j *Journal) create(seq uint64) bool {
+	s, err := createSegment(j.opt.Dir, seq)
+	if err == nil && j.opt.Sync {
+		err = durable.OS.SyncDir(j.opt.Dir)
 	}
-	j.closeSpent()
-	r, more := j.peek()
-	if !more {
-		if err := j.goLive(); err != nil {
-			panic(&liveError{err})
-		}
-		return record{}, false
+	if err != nil {
+		j.lose(err)
+		return false
 	}
-	if r.op != o || r.key != uint32(k) {
-		have := r.op.String()
-		if r.op == o {
-			have += " with other arguments"
-		}
-		panic(&DivergenceError{Segment: j.seg.seq, Offset: j.next, Have: have, Want: o.String()})
-	}
-	j.next = r.end
-	j.played++
-	if _, more := j.peek(); !more {
-		j.nowPlayed() // what remains is to attach, at the next call
-	}
-	return r, true
+	j.seg, j.seq = s, seq
+	return true
 }
 
-func (j *Journal) closeSpent() {
-	for _, s := range j.spent {
-		_ = s.close() // nothing was written
+// wantCut asks for a cut, once until there is one.
+func (j *Journal) wantCut() {
+	if !j.full && j.opt.Full != nil {
+		j.full = true
+		j.opt.Full()
 	}
-	j.spent = nil
+}
+
+// lose notes that answers are missing from here to the next cut.
+func (j *Journal) lose(err error) {
+	if !j.broken && j.seg != nil && j.seg.tail+spare <= j.seg.room {
+		j.seg.seal(opGap, 0, 0, 0)
+	}
+	j.broken = true
+	if !j.ailing && j.opt.Lost != nil {
+		j.opt.Lost(err)
+	}
+	j.ailing = true
 }
 
 // room returns n bytes for the payload of a record, nil if it cannot be recorded.
 func (j *Journal) room(n int) []byte {
-	if j.quiet || j.broken || j.seg == nil {
+	if j.quiet || j.broken || j.ended || j.seg == nil {
 		return nil
 	}
 	if err := j.seg.ensure(recordHeader + n); err != nil {
-		j.broken = true
-		j.seg.lose()
-		if j.opt.Lost != nil {
-			j.opt.Lost(err)
-		}
+		j.lose(err)
 		return nil
 	}
 	at := j.seg.tail + recordHeader
@@ -326,9 +245,8 @@ func (j *Journal) seal(o op, k key, errno wasi.Errno, n int) {
 	j.seg.seal(o, uint32(k), uint16(errno), n)
 	j.dirty = true
 	j.since += j.seg.tail - before
-	if j.opt.Max != 0 && uint64(j.since) > j.opt.Max && !j.full && j.opt.Full != nil {
-		j.full = true
-		j.opt.Full()
+	if uint64(j.since) > j.opt.Max {
+		j.wantCut()
 	}
 }
 
@@ -344,15 +262,18 @@ func (j *Journal) put(o op, k key, errno wasi.Errno, vs ...int64) {
 	j.seal(o, k, errno, 8*len(vs))
 }
 
-// number returns a number of a record's payload, 0 behind its end.
-func (r record) number(i int) int64 {
-	if len(r.payload) < 8*(i+1) {
-		return 0
+// bytes records an answer that is the first n bytes of bufs.
+func (j *Journal) bytes(o op, k key, errno wasi.Errno, n int, bufs ...[]byte) {
+	b := j.room(n)
+	if b == nil {
+		return
 	}
-	return int64(binary.LittleEndian.Uint64(r.payload[8*i:]))
+	at := 0
+	for _, p := range bufs {
+		at += copy(b[at:n], p)
+	}
+	j.seal(o, k, errno, n)
 }
-
-func (r record) err() wasi.Errno { return wasi.Errno(r.errno) }
 
 // Quiet runs f, whose calls are the host's own: they are carried out and not recorded.
 func (j *Journal) Quiet(f func() error) error {
@@ -362,53 +283,83 @@ func (j *Journal) Quiet(f func() error) error {
 }
 
 // Cut notes a cut and returns its position, for the generation that is made of it. It follows
-// the saving of the host's State, whose clocks it takes.
-func (j *Journal) Cut() (Position, error) {
-	if j.seg.tail >= rotateAt {
-		if err := j.rotate(); err != nil {
-			return Position{}, err
-		}
+// the saving of the host's State, whose clocks it takes. It returns false if it cannot be noted:
+// the generation then has no journal.
+func (j *Journal) Cut() (Position, bool) {
+	if j.ended {
+		return Position{}, false
 	}
-	at, err := j.base()
-	if err == nil {
-		j.broken, j.full, j.since = false, false, 0
+	if j.seg == nil && !j.create(j.seq+1) {
+		return Position{}, false
 	}
-	return at, err
+	if j.seg.tail >= j.opt.RotateAt {
+		j.rotate()
+	}
+	at, ok := j.base()
+	if ok {
+		j.broken, j.ailing, j.full, j.since = false, false, false, 0
+	}
+	return at, ok
 }
 
-// rotate begins a new segment.
-func (j *Journal) rotate() error {
-	if err := j.seg.ensure(recordHeader); err != nil {
-		return err
+// rotate begins a new segment. Where that cannot be, the old one goes on.
+func (j *Journal) rotate() {
+	next, err := createSegment(j.opt.Dir, j.seg.seq+1)
+	if err != nil {
+		return
 	}
-	old := j.seg
-	if err := j.create(old.seq + 1); err != nil {
-		j.seg = old
-		return err
+	if j.opt.Sync {
+		if err := errors.Join(j.seg.sync(), durable.OS.SyncDir(j.opt.Dir)); err != nil {
+			_ = next.close() // the old one goes on
+			return
+		}
 	}
-	old.seal(opEnd, 0, 0, 0)
-	return old.close()
+	j.seg.seal(opEnd, 0, 0, 0) // in the spare room
+	if j.opt.Sync {
+		if err := j.seg.sync(); err != nil {
+			j.lose(err)
+		}
+	}
+	_ = j.seg.close() // what was stored to the mapping is in the file
+	j.seg, j.seq = next, next.seq
 }
 
 // base writes the record of a cut.
-func (j *Journal) base() (Position, error) {
+func (j *Journal) base() (Position, bool) {
 	var nonce [8]byte
 	if _, err := rand.Read(nonce[:]); err != nil {
-		return Position{}, err
+		j.lose(err)
+		return Position{}, false
 	}
-	const n = 8 + 8*len(j.last)
-	if err := j.seg.ensure(recordHeader + n); err != nil {
-		return Position{}, err
+	if err := j.seg.ensure(recordHeader + baseSize); err != nil {
+		j.lose(err)
+		return Position{}, false
 	}
-	at := Position{j.seg.seq, j.seg.tail, binary.LittleEndian.Uint64(nonce[:])}
-	b := j.seg.mem[j.seg.tail+recordHeader:]
-	copy(b, nonce[:])
-	for i, v := range j.last {
-		binary.LittleEndian.PutUint64(b[8+8*i:], uint64(v))
+	b := base{nonce: binary.LittleEndian.Uint64(nonce[:]), clocks: j.last, mark: j.mark}
+	if j.broken {
+		b.flags |= markGap
 	}
-	j.seg.seal(opBase, 0, 0, n)
+	at := Position{j.seg.seq, j.seg.tail, b.nonce}
+	b.put(j.seg.mem[j.seg.tail+recordHeader:])
+	j.seg.seal(opBase, 0, 0, baseSize)
 	j.dirty = true
-	return at, nil
+	return at, true
+}
+
+// End stops recording: what comes is covered by generations alone. Retire removes what there is.
+func (j *Journal) End() { j.ended = true }
+
+// Durable makes the record up to a position durable, for a Journal with Sync. Any goroutine may
+// call it.
+func (j *Journal) Durable(at Position) error {
+	if !j.opt.Sync {
+		return nil
+	}
+	s, err := openSegment(j.opt.Dir, at.Segment, true)
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.sync(), s.close())
 }
 
 // Retire removes the segments before the one of a position. Any goroutine may call it.
@@ -417,13 +368,24 @@ func (j *Journal) Retire(before Position) error {
 	if err != nil {
 		return err
 	}
-	var errs []error
-	for _, seq := range list {
-		if seq < before.Segment {
-			errs = append(errs, os.Remove(filepath.Join(j.opt.Dir, segmentName(seq))))
+	for n, seq := range list {
+		if seq >= before.Segment {
+			list = list[:n]
+			break
 		}
 	}
-	return errors.Join(errs...)
+	return removeSegments(j.opt.Dir, list)
+}
+
+// removeSegments removes segments, the newest first: without the oldest, the others are of no
+// use.
+func removeSegments(dir string, list []uint64) error {
+	for i := len(list) - 1; i >= 0; i-- {
+		if err := os.Remove(filepath.Join(dir, segmentName(list[i]))); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Remove removes the journal in a directory, if there is one.
@@ -432,24 +394,30 @@ func Remove(dir string) error {
 	if err != nil {
 		return err
 	}
-	for i := len(list) - 1; i >= 0; i-- { // the oldest last: without it, the others are of no use
-		if err := os.Remove(filepath.Join(dir, segmentName(list[i]))); err != nil {
-			return err
-		}
-	}
-	return nil
+	return removeSegments(dir, list)
 }
 
-// Release gives the mapping back. What was recorded stays.
+// Any tells whether there is a journal in a directory.
+func Any(dir string) (bool, error) {
+	list, err := segments(dir)
+	return len(list) > 0, err
+}
+
+// Release gives the mappings back. What was recorded stays.
 func (j *Journal) Release() error {
-	j.finishPlaying()
-	j.closeSpent()
+	j.playing = false
+	j.nowPlayed()
+	err := j.closePast()
+	if j.orphanage != wasi.NoHandle {
+		j.k.Close(j.orphanage) // it only named the directory
+		j.orphanage = wasi.NoHandle
+	}
 	if j.seg == nil {
-		return nil
+		return err
 	}
 	s := j.seg
 	j.seg = nil
-	return s.close()
+	return errors.Join(err, s.close())
 }
 
 // commit makes what the guest knows durable before it has an effect, where that is asked
@@ -459,9 +427,7 @@ func (j *Journal) commit() {
 		return
 	}
 	if err := j.seg.sync(); err != nil {
-		if j.opt.Lost != nil {
-			j.opt.Lost(err)
-		}
+		j.lose(fmt.Errorf("make the journal durable: %w", err))
 		return
 	}
 	j.dirty = false

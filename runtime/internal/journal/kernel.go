@@ -2,7 +2,6 @@ package journal
 
 import (
 	"encoding/binary"
-	"path"
 
 	"perdure/runtime/internal/wasi"
 )
@@ -53,52 +52,44 @@ func (j *Journal) Resolution(c wasi.Clock) (int64, wasi.Errno) {
 func (j *Journal) Random(p []byte) wasi.Errno {
 	k := key(0).num(int64(len(p)))
 	if r, ok := j.replay(opRandom, k); ok {
+		j.require(r, len(r.payload) == len(p))
 		copy(p, r.payload)
 		return r.err()
 	}
 	errno := j.k.Random(p)
-	j.bytes(opRandom, k, errno, nil, [][]byte{p}, len(p))
+	j.bytes(opRandom, k, errno, len(p), p)
 	return errno
-}
-
-// bytes records an answer that is some numbers and the first n bytes of bufs.
-func (j *Journal) bytes(o op, k key, errno wasi.Errno, vs []int64, bufs [][]byte, n int) {
-	b := j.room(8*len(vs) + n)
-	if b == nil {
-		return
-	}
-	for i, v := range vs {
-		binary.LittleEndian.PutUint64(b[8*i:], uint64(v))
-	}
-	at := 8 * len(vs)
-	for _, p := range bufs {
-		at += copy(b[at:8*len(vs)+n], p)
-	}
-	j.seal(o, k, errno, len(b))
 }
 
 // Poll implements wasi.Kernel.
 func (j *Journal) Poll(fds []wasi.PollFD, deadline int64) (int, wasi.Errno) {
-	k := key(0).num(int64(len(fds)))
+	j.fields = j.fields[:0]
 	for i := range fds {
-		k = k.num(int64(fds[i].Events))
+		j.fields = append(j.fields, byte(fds[i].Events))
 	}
+	k := key(0).num(int64(len(fds))).data(j.fields)
 	if r, ok := j.replay(opPoll, k); ok {
-		for i := range fds {
-			fds[i].Revents, fds[i].Available = 0, 0
-		}
-		for i := 1; 8*i < len(r.payload); i += 2 {
-			v := uint64(r.number(i))
-			if at := v >> 8; at < uint64(len(fds)) {
-				fds[at].Revents = wasi.PollEvents(v)
-				fds[at].Available = uint64(r.number(i + 1))
-			}
-		}
+		j.replayPoll(r, fds)
 		return int(r.number(0)), r.err()
 	}
 	n, errno := j.poll(fds, deadline)
 	j.recordPoll(k, fds, n, errno)
 	return n, errno
+}
+
+// replayPoll is the reverse of recordPoll.
+func (j *Journal) replayPoll(r record, fds []wasi.PollFD) {
+	n := r.number(0)
+	j.require(r, len(r.payload)%16 == 8 && n >= 0 && n <= int64(len(fds)))
+	for i := range fds {
+		fds[i].Revents, fds[i].Available = 0, 0
+	}
+	for i := 1; 8*i < len(r.payload); i += 2 {
+		v := uint64(r.number(i))
+		j.require(r, v>>8 < uint64(len(fds)))
+		fds[v>>8].Revents = wasi.PollEvents(v)
+		fds[v>>8].Available = uint64(r.number(i + 1))
+	}
 }
 
 // recordPoll records what a poll found: how many, then for each that has events its index and
@@ -129,8 +120,7 @@ func (j *Journal) recordPoll(k key, fds []wasi.PollFD, n int, errno wasi.Errno) 
 // poll asks the outside. What could not be attached is ready at once, with an error.
 func (j *Journal) poll(fds []wasi.PollFD, deadline int64) (int, wasi.Errno) {
 	j.commit() // the guest may wait for an answer to what it has done
-	own := make([]wasi.PollFD, 0, 8)
-	index := make([]int, 0, 8)
+	own, index := j.polled[:0], j.index[:0]
 	dead := 0
 	for i := range fds {
 		fds[i].Revents, fds[i].Available = 0, 0
@@ -147,6 +137,7 @@ func (j *Journal) poll(fds []wasi.PollFD, deadline int64) (int, wasi.Errno) {
 		}
 		dead++
 	}
+	j.polled, j.index = own, index
 	switch {
 	case dead > 0:
 		deadline = 0
@@ -195,13 +186,10 @@ func (j *Journal) OpenRoot(p string) (wasi.Handle, error) {
 // Open implements wasi.Kernel.
 func (j *Journal) Open(dir wasi.Handle, p string, flags wasi.OpenFlags) (wasi.Handle, wasi.Errno) {
 	k := key(0).num(int64(flags)).text(p)
-	pre := standing{}
-	if flags&wasi.OpenCreate != 0 && flags&wasi.OpenExclusive != 0 {
-		var settled bool
-		if pre, settled = j.intend(opOpen, k, func() standing { return j.look(dir, p) }); settled && !pre.there {
-			// What is there now was made by the call that was under way.
-			flags &^= wasi.OpenExclusive | wasi.OpenCreate
-		}
+	again := false // the call may have been carried out already
+	if flags&wasi.OpenCreate != 0 && flags&wasi.OpenExclusive != 0 && !j.quiet {
+		pre, settle := j.intend(opOpen, k, func() standing { return j.look(dir, p) })
+		again = settle && !pre.there
 	}
 	if r, ok := j.replay(opOpen, k); ok {
 		if r.err() != wasi.ESUCCESS {
@@ -209,32 +197,45 @@ func (j *Journal) Open(dir wasi.Handle, p string, flags wasi.OpenFlags) (wasi.Ha
 		}
 		o := object{real: wasi.NoHandle, dead: wasi.EIO, kind: wasi.KindFile, flags: flags, path: string(r.payload), fd: -1}
 		if o.path == "" {
-			o.path = path.Join(j.pathOf(dir), p)
+			o.path = j.pathOf(dir) + "/" + p
 		}
 		return j.add(o), wasi.ESUCCESS
 	}
-	if flags&(wasi.OpenCreate|wasi.OpenTruncate) != 0 {
+	changes := flags&(wasi.OpenCreate|wasi.OpenTruncate) != 0
+	if changes {
 		j.commit()
 	}
 	real, errno := j.outside(dir)
 	if errno == wasi.ESUCCESS {
-		real, errno = j.k.Open(real, p, flags)
-		if errno == wasi.ENOENT && pre.asked && flags&wasi.OpenCreate == 0 {
-			// The call that was under way had not made it.
-			real, _ = j.outside(dir)
-			real, errno = j.k.Open(real, p, flags|wasi.OpenCreate|wasi.OpenExclusive)
-		}
+		real, errno = j.open(real, p, flags, again)
 	}
 	where := ""
 	h := wasi.NoHandle
 	if errno == wasi.ESUCCESS {
-		h = j.add(object{real: real, kind: wasi.KindFile})
-		if flags&wasi.OpenName == 0 && !j.quiet {
-			where, _ = j.k.Path(real) // empty if it cannot be told
+		h = j.add(object{real: real, kind: wasi.KindFile, flags: flags})
+		if !j.quiet {
+			if changes {
+				j.durableFile(real)
+				j.durableName(dir, p)
+			}
+			if flags&wasi.OpenName == 0 {
+				where, _ = j.k.Path(real) // empty if it cannot be told
+			}
 		}
 	}
-	j.bytes(opOpen, k, errno, nil, [][]byte{[]byte(where)}, len(where))
+	j.bytes(opOpen, k, errno, len(where), []byte(where))
 	return h, errno
+}
+
+// open opens. When the call may have been carried out already, what is there was made by it.
+func (j *Journal) open(dir wasi.Handle, p string, flags wasi.OpenFlags, again bool) (wasi.Handle, wasi.Errno) {
+	if again {
+		h, errno := j.k.Open(dir, p, flags&^(wasi.OpenExclusive|wasi.OpenCreate)|wasi.OpenNoFollow)
+		if errno != wasi.ENOENT {
+			return h, errno
+		}
+	}
+	return j.k.Open(dir, p, flags)
 }
 
 // pathOf returns the path of an object that is not attached.
@@ -247,26 +248,32 @@ func (j *Journal) pathOf(h wasi.Handle) string {
 
 // Close implements wasi.Kernel.
 func (j *Journal) Close(h wasi.Handle) wasi.Errno {
+	o := j.object(h)
+	if o == nil || j.failed {
+		return wasi.EBADF
+	}
 	if r, ok := j.replay(opClose, 0); ok {
 		j.remove(h)
 		return r.err()
 	}
-	o := j.object(h)
-	if o == nil {
-		return wasi.EBADF
-	}
+	o = j.object(h) // the past may have ended here
 	errno := wasi.ESUCCESS
 	if o.real != wasi.NoHandle {
 		errno = j.k.Close(o.real)
 	}
+	closed := *o
 	j.remove(h)
 	j.put(opClose, 0, errno)
+	if !j.quiet {
+		j.dropOrphan(&closed)
+	}
 	return errno
 }
 
 // Stat implements wasi.Kernel.
 func (j *Journal) Stat(h wasi.Handle) (wasi.Stat, wasi.Errno) {
 	if r, ok := j.replay(opStat, 0); ok {
+		j.require(r, len(r.payload) == statSize)
 		st := decodeStat(r.payload)
 		if o := j.object(h); o != nil && r.err() == wasi.ESUCCESS {
 			o.stat = st
@@ -278,17 +285,28 @@ func (j *Journal) Stat(h wasi.Handle) (wasi.Stat, wasi.Errno) {
 	if errno == wasi.ESUCCESS {
 		st, errno = j.k.Stat(real)
 	}
-	b := encodeStat(&st)
-	j.bytes(opStat, 0, errno, nil, [][]byte{b[:]}, len(b))
+	if errno == wasi.ESUCCESS {
+		if st.Nlink > 0 && j.adopted[fileID{st.Dev, st.Ino}] {
+			st.Nlink-- // one of its names is not the guest's
+		}
+		if o := j.object(h); o != nil {
+			o.stat = st
+		}
+	}
+	if b := j.room(statSize); b != nil {
+		encodeStat(b, &st)
+		j.seal(opStat, 0, errno, statSize)
+	}
 	return st, errno
 }
 
 const statSize = 8*8 + 8
 
-func encodeStat(st *wasi.Stat) (b [statSize]byte) {
+func encodeStat(b []byte, st *wasi.Stat) {
 	for i, v := range [...]uint64{st.Dev, st.Ino, st.Nlink, st.Size, st.Atim, st.Mtim, st.Ctim, st.Born} {
 		binary.LittleEndian.PutUint64(b[8*i:], v)
 	}
+	clear(b[64:statSize])
 	b[64] = byte(st.Type)
 	if st.Fifo {
 		b[65] = 1
@@ -296,13 +314,9 @@ func encodeStat(st *wasi.Stat) (b [statSize]byte) {
 	if st.Terminal {
 		b[66] = 1
 	}
-	return b
 }
 
 func decodeStat(b []byte) (st wasi.Stat) {
-	if len(b) != statSize {
-		return st
-	}
 	for i, v := range [...]*uint64{&st.Dev, &st.Ino, &st.Nlink, &st.Size, &st.Atim, &st.Mtim, &st.Ctim, &st.Born} {
 		*v = binary.LittleEndian.Uint64(b[8*i:])
 	}
@@ -329,7 +343,7 @@ func (j *Journal) Readlink(h wasi.Handle) (string, wasi.Errno) {
 	if errno == wasi.ESUCCESS {
 		target, errno = j.k.Readlink(real)
 	}
-	j.bytes(opReadlink, 0, errno, nil, [][]byte{[]byte(target)}, len(target))
+	j.bytes(opReadlink, 0, errno, len(target), []byte(target))
 	return target, errno
 }
 
@@ -337,7 +351,9 @@ func (j *Journal) Readlink(h wasi.Handle) (string, wasi.Errno) {
 func (j *Journal) ReadDir(h wasi.Handle, maxBytes int) ([]wasi.DirEntry, wasi.Errno) {
 	k := key(0).num(int64(maxBytes))
 	if r, ok := j.replay(opReadDir, k); ok {
-		return decodeEntries(r.payload), r.err()
+		list, ok := decodeEntries(r.payload)
+		j.require(r, ok)
+		return list, r.err()
 	}
 	real, errno := j.outside(h)
 	var list []wasi.DirEntry
@@ -345,7 +361,7 @@ func (j *Journal) ReadDir(h wasi.Handle, maxBytes int) ([]wasi.DirEntry, wasi.Er
 		list, errno = j.k.ReadDir(real, maxBytes)
 	}
 	b := encodeEntries(list)
-	j.bytes(opReadDir, k, errno, nil, [][]byte{b}, len(b))
+	j.bytes(opReadDir, k, errno, len(b), b)
 	return list, errno
 }
 
@@ -359,16 +375,19 @@ func encodeEntries(list []wasi.DirEntry) (b []byte) {
 	return b
 }
 
-func decodeEntries(b []byte) (list []wasi.DirEntry) {
-	for len(b) >= 13 {
+func decodeEntries(b []byte) (list []wasi.DirEntry, ok bool) {
+	for len(b) > 0 {
+		if len(b) < 13 {
+			return nil, false
+		}
 		n := binary.LittleEndian.Uint32(b[9:])
-		if uint64(n) > uint64(len(b)-13) {
-			return list
+		if n == 0 || uint64(n) > uint64(len(b)-13) {
+			return nil, false
 		}
 		list = append(list, wasi.DirEntry{Ino: binary.LittleEndian.Uint64(b), Type: wasi.FileType(b[8]), Name: string(b[13 : 13+n])})
 		b = b[13+n:]
 	}
-	return list
+	return list, true
 }
 
 // SetTimes implements wasi.Kernel.
@@ -379,12 +398,12 @@ func (j *Journal) SetTimes(h wasi.Handle, atim, mtim wasi.TimeUpdate) wasi.Errno
 			k = k.num(int64(t.At))
 		}
 	}
-	return j.effect(opSetTimes, k, h, func(real wasi.Handle) wasi.Errno { return j.k.SetTimes(real, atim, mtim) })
+	return j.effect(opSetTimes, k, h, true, func(real wasi.Handle) wasi.Errno { return j.k.SetTimes(real, atim, mtim) })
 }
 
 // effect carries out, or plays, a call that answers with an error number only and may be
-// carried out twice.
-func (j *Journal) effect(o op, k key, h wasi.Handle, do func(wasi.Handle) wasi.Errno) wasi.Errno {
+// carried out twice. changes tells that it changes a file.
+func (j *Journal) effect(o op, k key, h wasi.Handle, changes bool, do func(wasi.Handle) wasi.Errno) wasi.Errno {
 	if r, ok := j.replay(o, k); ok {
 		return r.err()
 	}
@@ -393,6 +412,9 @@ func (j *Journal) effect(o op, k key, h wasi.Handle, do func(wasi.Handle) wasi.E
 	if errno == wasi.ESUCCESS {
 		errno = do(real)
 	}
+	if errno == wasi.ESUCCESS && changes {
+		j.durableFile(real)
+	}
 	j.put(o, k, errno)
 	return errno
 }
@@ -400,11 +422,13 @@ func (j *Journal) effect(o op, k key, h wasi.Handle, do func(wasi.Handle) wasi.E
 // Read implements wasi.Kernel.
 func (j *Journal) Read(h wasi.Handle, bufs [][]byte, offset int64) (int, wasi.Errno) {
 	bufs = clip(bufs, maxRead)
-	k := key(0).num(offset, int64(total(bufs)))
+	most := total(bufs)
+	k := key(0).num(offset, int64(most))
 	if r, ok := j.replay(opRead, k); ok {
+		j.require(r, len(r.payload) <= most)
 		scatter(bufs, r.payload)
-		if offset == wasi.AtPosition && h >= 0 && int(h) < len(j.standards) {
-			j.standards[h].position += int64(len(r.payload))
+		if at, ok := j.positions[h]; ok && offset == wasi.AtPosition {
+			j.positions[h] = at + int64(len(r.payload))
 		}
 		return len(r.payload), r.err()
 	}
@@ -413,7 +437,7 @@ func (j *Journal) Read(h wasi.Handle, bufs [][]byte, offset int64) (int, wasi.Er
 	if errno == wasi.ESUCCESS {
 		n, errno = j.k.Read(real, bufs, offset)
 	}
-	j.bytes(opRead, k, errno, nil, bufs, n)
+	j.bytes(opRead, k, errno, n, bufs...)
 	return n, errno
 }
 
@@ -432,8 +456,8 @@ func clip(bufs [][]byte, most int) [][]byte {
 func (j *Journal) Seek(h wasi.Handle, offset int64, whence int) (int64, wasi.Errno) {
 	k := key(0).num(offset, int64(whence))
 	if r, ok := j.replay(opSeek, k); ok {
-		if h >= 0 && int(h) < len(j.standards) && r.err() == wasi.ESUCCESS {
-			j.standards[h].position = r.number(0)
+		if _, ok := j.positions[h]; ok && r.err() == wasi.ESUCCESS {
+			j.positions[h] = r.number(0)
 		}
 		return r.number(0), r.err()
 	}
@@ -448,22 +472,22 @@ func (j *Journal) Seek(h wasi.Handle, offset int64, whence int) (int64, wasi.Err
 
 // Truncate implements wasi.Kernel.
 func (j *Journal) Truncate(h wasi.Handle, size int64) wasi.Errno {
-	return j.effect(opTruncate, key(0).num(size), h, func(real wasi.Handle) wasi.Errno { return j.k.Truncate(real, size) })
+	return j.effect(opTruncate, key(0).num(size), h, true, func(real wasi.Handle) wasi.Errno { return j.k.Truncate(real, size) })
 }
 
 // Allocate implements wasi.Kernel.
 func (j *Journal) Allocate(h wasi.Handle, offset, length int64) wasi.Errno {
-	return j.effect(opAllocate, key(0).num(offset, length), h, func(real wasi.Handle) wasi.Errno { return j.k.Allocate(real, offset, length) })
+	return j.effect(opAllocate, key(0).num(offset, length), h, true, func(real wasi.Handle) wasi.Errno { return j.k.Allocate(real, offset, length) })
 }
 
 // Advise implements wasi.Kernel.
 func (j *Journal) Advise(h wasi.Handle, offset, length int64, advice int) wasi.Errno {
-	return j.effect(opAdvise, key(0).num(offset, length, int64(advice)), h, func(real wasi.Handle) wasi.Errno {
+	return j.effect(opAdvise, key(0).num(offset, length, int64(advice)), h, false, func(real wasi.Handle) wasi.Errno {
 		return j.k.Advise(real, offset, length, advice)
 	})
 }
 
 // Sync implements wasi.Kernel.
 func (j *Journal) Sync(h wasi.Handle, dataOnly bool) wasi.Errno {
-	return j.effect(opSync, 0, h, func(real wasi.Handle) wasi.Errno { return j.k.Sync(real, dataOnly) })
+	return j.effect(opSync, 0, h, false, func(real wasi.Handle) wasi.Errno { return j.k.Sync(real, dataOnly) })
 }

@@ -12,10 +12,14 @@ type key uint32
 
 // num adds numbers.
 func (k key) num(vs ...int64) key {
-	var b [8]byte
-	for _, v := range vs {
-		binary.LittleEndian.PutUint64(b[:], uint64(v))
-		k = key(crc32.Update(uint32(k), castagnoli, b[:]))
+	var b [32]byte
+	for len(vs) > 0 {
+		n := min(len(vs), len(b)/8)
+		for i, v := range vs[:n] {
+			binary.LittleEndian.PutUint64(b[8*i:], uint64(v))
+		}
+		k = k.data(b[:8*n])
+		vs = vs[n:]
 	}
 	return k
 }
@@ -23,13 +27,13 @@ func (k key) num(vs ...int64) key {
 // text adds strings.
 func (k key) text(vs ...string) key {
 	for _, v := range vs {
-		k = key(crc32.Update(uint32(k.num(int64(len(v)))), castagnoli, []byte(v)))
+		k = k.num(int64(len(v))).data([]byte(v))
 	}
 	return k
 }
 
 // data adds what the guest gives away.
-func (k key) data(bufs [][]byte) key {
+func (k key) data(bufs ...[]byte) key {
 	for _, b := range bufs {
 		k = key(crc32.Update(uint32(k), castagnoli, b))
 	}

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"fmt"
 	"path"
 	"strings"
 
@@ -32,10 +33,9 @@ type object struct {
 	gone  bool      // its name was removed, or never known
 }
 
-// standard is the position of a standard stream that is a file.
-type standard struct {
-	promised bool
-	position int64
+// is tells whether o is a file that is open, and the one that was so described.
+func (o *object) is(dev, ino uint64) bool {
+	return o.used && o.kind == wasi.KindFile && o.flags&wasi.OpenName == 0 && o.stat.Ino == ino && o.stat.Dev == dev && ino != 0
 }
 
 // add takes a handle for o.
@@ -62,6 +62,9 @@ func (j *Journal) object(h wasi.Handle) *object {
 // remove gives the handle back.
 func (j *Journal) remove(h wasi.Handle) {
 	i := int(h - FirstHandle)
+	if i < 0 || i >= len(j.objects) {
+		return
+	}
 	j.objects[i] = object{}
 	j.free = append(j.free, i)
 }
@@ -91,90 +94,154 @@ func (j *Journal) Promise(a wasi.Attachment) wasi.Handle {
 	if a.Kind == wasi.KindConnection {
 		o.dead = wasi.ECONNRESET
 	}
+	if a.Root {
+		if p := j.RootPath(a.Path); p != "" {
+			o.path = p
+		}
+	}
 	return j.add(o)
 }
 
 // PromiseStandard says that the standard stream is moved to a position when the past has been
 // played, further on by what the past reads.
 func (j *Journal) PromiseStandard(h wasi.Handle, position int64) {
-	if h >= 0 && int(h) < len(j.standards) {
-		j.standards[h] = standard{true, position}
+	if j.positions == nil {
+		j.positions = map[wasi.Handle]int64{}
 	}
+	j.positions[h] = position
 }
 
-// attach attaches all that is promised and returns what is lost.
-func (j *Journal) attach() []wasi.Warning {
+// attach attaches all that is promised and returns what is lost. under is the call that was
+// under way at the crash and may have moved a name; nil if there is none.
+func (j *Journal) attach(under *standing) []wasi.Warning {
 	var lost []wasi.Warning
 	warn := func(o *object, what string) {
-		if o.fd >= 0 || !o.root {
-			lost = append(lost, wasi.Warning{FD: o.fd, Path: o.path, What: what})
-		}
+		lost = append(lost, wasi.Warning{FD: o.fd, Path: o.path, What: what})
 	}
 	for pass := range 2 { // directories that were given come first
 		for i := range j.objects {
 			o := &j.objects[i]
-			if !o.used || o.real != wasi.NoHandle || o.root != (pass == 0) {
+			if !o.used || o.real != wasi.NoHandle || o.root != (pass == 0) || o.kind == wasi.KindListener {
 				continue
 			}
-			if o.kind == wasi.KindConnection {
+			switch {
+			case o.kind == wasi.KindConnection:
 				warn(o, "connection is lost; the guest gets ECONNRESET")
-				continue
-			}
-			if o.gone {
-				warn(o, "the file had been removed while it was open; the guest gets EIO")
-				continue
-			}
-			if errno := j.attachFile(o); errno != wasi.ESUCCESS {
-				warn(o, "cannot be opened again: "+errno.Error()+"; the guest gets EIO")
-			}
-		}
-	}
-	for h := range j.standards {
-		if s := &j.standards[h]; s.promised {
-			s.promised = false
-			if _, errno := j.k.Seek(wasi.Handle(h), s.position, 0); errno != wasi.ESUCCESS {
-				lost = append(lost, wasi.Warning{FD: int64(h), What: "cannot go on where it was: " + errno.Error()})
+			case o.root:
+				if what := j.attachRoot(o); what != "" {
+					warn(o, what)
+				}
+			default:
+				if what := j.attachFile(o, under); what != "" {
+					warn(o, what)
+				}
 			}
 		}
 	}
+	for h, position := range j.positions {
+		if _, errno := j.k.Seek(h, position, 0); errno != wasi.ESUCCESS {
+			lost = append(lost, wasi.Warning{FD: -1, Path: "standard stream", What: "cannot go on where it was: " + errno.Error()})
+		}
+	}
+	j.positions = nil
+	j.sweepOrphans()
 	return lost
 }
 
-// attachFile opens a file or directory again.
-func (j *Journal) attachFile(o *object) wasi.Errno {
-	if o.root {
-		real, err := j.k.OpenRoot(o.path)
-		if err != nil {
-			return wasi.EIO
+// attachRoot opens a directory that the guest was given, and tells what is wrong with it.
+func (j *Journal) attachRoot(o *object) string {
+	real, err := j.k.OpenRoot(o.path)
+	if err != nil {
+		return fmt.Sprintf("directory cannot be opened again: %v", err)
+	}
+	o.real = real
+	if p, errno := j.k.Path(real); errno == wasi.ESUCCESS {
+		o.path = p
+	}
+	if st, errno := j.k.Stat(real); errno == wasi.ESUCCESS && o.stat.Ino != 0 && st.Ino != o.stat.Ino {
+		return "another directory than before"
+	}
+	return ""
+}
+
+// attachFile opens a file or directory again, and tells what is wrong with it.
+func (j *Journal) attachFile(o *object, under *standing) string {
+	var paths []string
+	if !o.gone {
+		paths = append(paths, o.path)
+		if under != nil && under.from != "" && under.to != "" {
+			if rel, ok := beneath(under.from, o.path); ok {
+				paths = append(paths, path.Join(under.to, rel))
+			}
 		}
+	}
+	why, other := wasi.ENOENT, wasi.NoHandle
+	for _, p := range paths {
+		real, errno := j.reopen(o, p)
+		if errno != wasi.ESUCCESS {
+			why = errno
+			continue
+		}
+		st, errno := j.k.Stat(real)
+		switch {
+		case errno != wasi.ESUCCESS:
+			why = errno
+		case o.stat.Ino == 0 || same(&st, &o.stat):
+			o.real, o.stat = real, st
+			j.close(other)
+			return ""
+		case st.Type != o.stat.Type:
+			why = wasi.ESTALE
+		case other == wasi.NoHandle:
+			other = real
+			continue
+		}
+		j.close(real)
+	}
+	if real, errno := j.openOrphan(o.stat.Dev, o.stat.Ino, o.flags); errno == wasi.ESUCCESS {
 		o.real = real
-		if p, errno := j.k.Path(real); errno == wasi.ESUCCESS {
-			o.path = p
-		}
-		return wasi.ESUCCESS
+		j.close(other)
+		return ""
 	}
-	dir, rel := j.rootOf(o.path)
+	switch {
+	case other != wasi.NoHandle:
+		o.real = other
+		return "is another file than before"
+	case o.gone:
+		return "the file had been removed while it was open; the guest gets EIO"
+	}
+	return "cannot be opened again: " + why.Error() + "; the guest gets EIO"
+}
+
+// close closes a handle of the outside that was opened for reading or not used, if it is one.
+func (j *Journal) close(h wasi.Handle) {
+	if h != wasi.NoHandle {
+		j.k.Close(h) // nothing was written
+	}
+}
+
+// same tells whether two descriptions are of one file, or directory.
+func same(a, b *wasi.Stat) bool {
+	return a.Ino == b.Ino && a.Type == b.Type && (a.Born == b.Born || a.Born == 0 || b.Born == 0)
+}
+
+// reopen opens o again, at a path.
+func (j *Journal) reopen(o *object, p string) (wasi.Handle, wasi.Errno) {
+	dir, rel := j.rootOf(p)
 	if dir == wasi.NoHandle {
-		return wasi.ENOTCAPABLE
+		return dir, wasi.ENOTCAPABLE
 	}
-	flags := o.flags &^ (wasi.OpenCreate | wasi.OpenExclusive | wasi.OpenTruncate)
+	flags := again(o.flags)
 	real, errno := j.k.Open(dir, rel, flags)
 	if errno == wasi.ENXIO && flags&wasi.OpenRead == 0 {
 		real, errno = j.k.Open(dir, rel, flags|wasi.OpenRead) // a named pipe without a reader, for the moment
 	}
-	if errno != wasi.ESUCCESS {
-		return errno
-	}
-	st, errno := j.k.Stat(real)
-	if errno == wasi.ESUCCESS && o.stat.Ino != 0 && (st.Ino != o.stat.Ino || st.Type != o.stat.Type) && rel != "." {
-		errno = wasi.ESTALE
-	}
-	if errno != wasi.ESUCCESS {
-		j.k.Close(real) // nothing was written
-		return errno
-	}
-	o.real = real
-	return wasi.ESUCCESS
+	return real, errno
+}
+
+// again returns how something is opened that was opened before with flags.
+func again(flags wasi.OpenFlags) wasi.OpenFlags {
+	return flags &^ (wasi.OpenCreate | wasi.OpenExclusive | wasi.OpenTruncate)
 }
 
 // rootOf returns the attached directory of the guest that has the path, the deepest one, and
@@ -232,15 +299,19 @@ func (j *Journal) removed(p string) {
 
 // where returns the absolute path of name in the directory h, empty if it is not known.
 func (j *Journal) where(h wasi.Handle, name string) string {
-	dir, errno := j.k.Path(h)
+	real, errno := j.outside(h)
+	if errno != wasi.ESUCCESS {
+		return ""
+	}
+	dir, errno := j.k.Path(real)
 	if errno != wasi.ESUCCESS {
 		return ""
 	}
 	return path.Join(dir, strings.TrimSuffix(name, "/"))
 }
 
-// Resolve returns the path of a host's directory as the kernel tells it.
-func (j *Journal) Resolve(dir string) string {
+// RootPath returns the path of a host's directory as the kernel tells it.
+func (j *Journal) RootPath(dir string) string {
 	h, err := j.k.OpenRoot(dir)
 	if err != nil {
 		return ""

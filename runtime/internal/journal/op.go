@@ -6,10 +6,12 @@ import "strconv"
 type op uint16
 
 const (
-	opBase        op = 1 // a cut: nonce 8, then the clocks at that instant, 8 each
+	opBase        op = 1 // a cut
 	opEnd         op = 2 // the journal goes on in the next segment
 	opBirth       op = 3 // the beginning of a life: what the host's State was
-	opIntent      op = 4 // a call with an effect is about to be carried out: its operation 2, then how things stand
+	opIntent      op = 4 // a call with an effect is about to be carried out: how things stand
+	opLive        op = 5 // what follows was recorded after the past had been played
+	opGap         op = 6 // answers that come here are missing
 	opNow         op = 16
 	opResolution  op = 17
 	opRandom      op = 18
@@ -37,17 +39,29 @@ const (
 	opRecv        op = 40
 	opSend        op = 41
 	opShutdown    op = 42
+	opMakeSocket  op = 43
+	opBind        op = 44
+	opListen      op = 45
+	opConnect     op = 46
+	opRecvFrom    op = 47
+	opSendTo      op = 48
+	opOption      op = 49
+	opSetOption   op = 50
+	opSocketName  op = 51
+	opResolve     op = 52
 	opCall        op = 64 // a function of the guest is called: n 8, n arguments 8 each, then its name
 	opReturn      op = 65 // it has returned, or trapped; its key has what
 )
 
 var opNames = map[op]string{
-	opBase: "cut", opEnd: "end", opBirth: "birth", opIntent: "intent",
+	opBase: "cut", opEnd: "end", opBirth: "birth", opIntent: "intent", opLive: "live", opGap: "gap",
 	opNow: "now", opResolution: "resolution", opRandom: "random", opPoll: "poll", opInterrupted: "interrupted",
 	opOpen: "open", opMkdir: "mkdir", opUnlink: "unlink", opRename: "rename", opLink: "link", opSymlink: "symlink",
 	opReadlink: "readlink", opReadDir: "readdir", opClose: "close", opStat: "stat", opSetTimes: "settimes",
 	opRead: "read", opWrite: "write", opSeek: "seek", opTruncate: "truncate", opAllocate: "allocate",
 	opAdvise: "advise", opSync: "sync", opAccept: "accept", opRecv: "recv", opSend: "send", opShutdown: "shutdown",
+	opMakeSocket: "socket", opBind: "bind", opListen: "listen", opConnect: "connect", opRecvFrom: "recvfrom",
+	opSendTo: "sendto", opOption: "getsockopt", opSetOption: "setsockopt", opSocketName: "sockname", opResolve: "resolve",
 	opCall: "call", opReturn: "return",
 }
 
@@ -58,3 +72,7 @@ func (o op) String() string {
 	}
 	return "operation " + strconv.Itoa(int(o))
 }
+
+// answers tells whether a record of it is something that the guest's calls ask for; the others
+// are marks.
+func (o op) answers() bool { return o >= opNow || o == opIntent }

@@ -1,11 +1,13 @@
 package journal
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,8 +21,7 @@ const (
 	magic         = "PERDJRNL"
 	formatVersion = 1
 
-	headerSize  = 32 // magic 8, version 4, reserved 4, sequence 8, CRC 4, lost 4
-	lostOffset  = 28
+	headerSize  = 32 // magic 8, version 4, reserved 4, sequence 8, CRC 4, reserved 4
 	recordAlign = 8
 	// recordHeader is CRC 4, payload length 4, key 4, operation 2, errno 2.
 	recordHeader = 16
@@ -31,16 +32,31 @@ const (
 	reserve = 1 << 30
 	// growth is how much room on the disk is taken at a time.
 	growth = 1 << 20
+	// spare is room that is always there behind the tail: for a record without payload, which
+	// says why there is no other.
+	spare = recordHeader
+
+	pageSize = 4096
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// sum returns the checksum that a record of these bytes has: never one of a single bit or none,
+// so that no flipped bit makes a record look like one that was not written.
+func sum(b []byte) uint32 {
+	c := crc32.Checksum(b, castagnoli)
+	if bits.OnesCount32(c) < 2 {
+		c = ^c
+	}
+	return c
+}
 
 // segment is one file of the journal, mapped. Its records are appended at tail.
 type segment struct {
 	seq  uint64
 	path string
 	f    *os.File
-	mem  []byte // reserve bytes, of which room have storage
+	mem  []byte // of which room have storage
 	room int
 	tail int // where the next record begins
 }
@@ -67,7 +83,7 @@ func createSegment(dir string, seq uint64) (*segment, error) {
 		return nil, err
 	}
 	s := &segment{seq: seq, path: path, f: f}
-	if err = s.mapFile(); err == nil {
+	if err = s.mapFile(reserve, true); err == nil {
 		err = s.grow(growth)
 	}
 	if err != nil {
@@ -82,11 +98,14 @@ func createSegment(dir string, seq uint64) (*segment, error) {
 	return s, nil
 }
 
-// openSegment opens a segment for reading its records, and for appending once they have
-// been read.
-func openSegment(dir string, seq uint64) (*segment, error) {
+// openSegment opens a segment for reading its records.
+func openSegment(dir string, seq uint64, write bool) (*segment, error) {
 	path := filepath.Join(dir, segmentName(seq))
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	how := os.O_RDONLY
+	if write {
+		how = os.O_RDWR
+	}
+	f, err := os.OpenFile(path, how, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -94,10 +113,13 @@ func openSegment(dir string, seq uint64) (*segment, error) {
 	st, err := f.Stat()
 	if err == nil {
 		s.room = int(min(st.Size(), reserve))
-		err = s.mapFile()
+		err = s.checkSize()
 	}
 	if err == nil {
-		err = s.checkHeader()
+		err = s.mapFile(s.room, false)
+	}
+	if err == nil {
+		err = onFault(s.checkHeader)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open journal %s: %w", path, err), s.close())
@@ -106,23 +128,35 @@ func openSegment(dir string, seq uint64) (*segment, error) {
 	return s, nil
 }
 
+func (s *segment) checkSize() error {
+	if s.room < headerSize {
+		return fmt.Errorf("%w: %d bytes", ErrDamaged, s.room)
+	}
+	return nil
+}
+
 func (s *segment) checkHeader() error {
-	if s.room < headerSize || string(s.mem[:8]) != magic {
+	h := s.mem[:headerSize]
+	if string(h[:8]) != magic {
 		return fmt.Errorf("%w: no journal", ErrDamaged)
 	}
-	h := s.mem[:headerSize]
-	if v := binary.LittleEndian.Uint32(h[8:]); v != formatVersion {
+	sumOK := crc32.Checksum(h[:24], castagnoli) == binary.LittleEndian.Uint32(h[24:])
+	if v := binary.LittleEndian.Uint32(h[8:]); v != formatVersion && sumOK {
 		return fmt.Errorf("%w: version %d, this program knows %d", ErrVersion, v, formatVersion)
 	}
-	if crc32.Checksum(h[:24], castagnoli) != binary.LittleEndian.Uint32(h[24:]) ||
-		binary.LittleEndian.Uint32(h[12:]) != 0 || binary.LittleEndian.Uint64(h[16:]) != s.seq {
+	if !sumOK || binary.LittleEndian.Uint32(h[12:]) != 0 || binary.LittleEndian.Uint64(h[16:]) != s.seq ||
+		binary.LittleEndian.Uint32(h[28:]) != 0 {
 		return fmt.Errorf("%w: its header", ErrDamaged)
 	}
 	return nil
 }
 
-func (s *segment) mapFile() (err error) {
-	s.mem, err = unix.Mmap(int(s.f.Fd()), 0, reserve, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+func (s *segment) mapFile(size int, write bool) (err error) {
+	how := unix.PROT_READ
+	if write {
+		how |= unix.PROT_WRITE
+	}
+	s.mem, err = unix.Mmap(int(s.f.Fd()), 0, size, how, unix.MAP_SHARED)
 	if err != nil {
 		return fmt.Errorf("map it: %w", err)
 	}
@@ -138,6 +172,9 @@ func (s *segment) grow(n int) error {
 	}
 	for {
 		err := unix.Fallocate(int(s.f.Fd()), 0, int64(s.room), int64(n))
+		if errors.Is(err, unix.EOPNOTSUPP) {
+			_, err = s.f.WriteAt(make([]byte, n), int64(s.room))
+		}
 		switch {
 		case err == nil:
 			s.room += n
@@ -148,9 +185,9 @@ func (s *segment) grow(n int) error {
 	}
 }
 
-// ensure makes room for n bytes at the tail.
+// ensure makes room for n bytes at the tail, and the spare behind them.
 func (s *segment) ensure(n int) error {
-	if missing := s.tail + n - s.room; missing > 0 {
+	if missing := s.tail + align(n) + spare - s.room; missing > 0 {
 		return s.grow(missing)
 	}
 	return nil
@@ -165,27 +202,55 @@ type record struct {
 	end     int    // where the next record begins
 }
 
-// at reads the record at an offset, and false if there is no whole one.
-func (s *segment) at(offset int) (record, bool) {
-	if offset%recordAlign != 0 || offset < headerSize || s.room-offset < recordHeader {
-		return record{}, false
+// found tells what there is at a place in a segment.
+type found uint8
+
+const (
+	foundRecord found = iota
+	foundEnd          // nothing was written there, or not to its end
+	foundDamage
+)
+
+// at reads the record at an offset, and checks it.
+func (s *segment) at(offset int) (record, found) {
+	if offset%recordAlign != 0 || offset < headerSize || offset > s.room {
+		return record{}, foundDamage
 	}
+	if s.room-offset < recordHeader {
+		if len(bytes.Trim(s.mem[offset:s.room], "\x00")) > 0 {
+			return record{}, foundDamage
+		}
+		return record{}, foundEnd
+	}
+	c := binary.LittleEndian.Uint32(s.mem[offset:])
+	if c == 0 {
+		return record{}, foundEnd
+	}
+	n := binary.LittleEndian.Uint32(s.mem[offset+4:])
+	if n > maxPayload || int(n) > s.room-offset-recordHeader {
+		return record{}, foundDamage
+	}
+	if sum(s.mem[offset+4:offset+recordHeader+int(n)]) != c {
+		return record{}, foundDamage
+	}
+	r := s.read(offset)
+	if r.end > s.room {
+		return record{}, foundDamage
+	}
+	return r, foundRecord
+}
+
+// read reads a record that has been checked.
+func (s *segment) read(offset int) record {
 	h := s.mem[offset:]
-	n := binary.LittleEndian.Uint32(h[4:])
-	r := record{
-		key:   binary.LittleEndian.Uint32(h[8:]),
-		op:    op(binary.LittleEndian.Uint16(h[12:])),
-		errno: binary.LittleEndian.Uint16(h[14:]),
+	n := int(binary.LittleEndian.Uint32(h[4:]))
+	return record{
+		key:     binary.LittleEndian.Uint32(h[8:]),
+		op:      op(binary.LittleEndian.Uint16(h[12:])),
+		errno:   binary.LittleEndian.Uint16(h[14:]),
+		payload: h[recordHeader : recordHeader+n : recordHeader+n],
+		end:     align(offset + recordHeader + n),
 	}
-	if r.op == 0 || n > maxPayload || int(n) > s.room-offset-recordHeader {
-		return record{}, false
-	}
-	r.payload = h[recordHeader : recordHeader+n : recordHeader+n]
-	if crc32.Checksum(h[4:recordHeader+n], castagnoli) != binary.LittleEndian.Uint32(h) {
-		return record{}, false
-	}
-	r.end = align(offset + recordHeader + int(n))
-	return r, true
 }
 
 func align(n int) int { return (n + recordAlign - 1) &^ (recordAlign - 1) }
@@ -198,24 +263,30 @@ func (s *segment) seal(o op, key uint32, errno uint16, n int) {
 	binary.LittleEndian.PutUint32(h[8:], key)
 	binary.LittleEndian.PutUint16(h[12:], uint16(o))
 	binary.LittleEndian.PutUint16(h[14:], errno)
-	binary.LittleEndian.PutUint32(h, crc32.Checksum(h[4:], castagnoli))
+	binary.LittleEndian.PutUint32(h, sum(h[4:]))
 	s.tail = align(s.tail + recordHeader + n)
 }
 
-// cut removes what lies behind the tail, such as a torn record.
-func (s *segment) cut() error {
-	if err := s.f.Truncate(int64(s.tail)); err != nil {
+// append makes the segment, which was opened for reading, ready for new records behind the
+// offset. What lay there is gone, such as a record that was never sealed: whatever it holds must
+// not be met again.
+func (s *segment) append(offset int) error {
+	if err := unix.Munmap(s.mem); err != nil {
 		return err
 	}
-	s.room = s.tail
-	return s.ensure(1)
+	s.mem = nil
+	if err := s.mapFile(reserve, true); err != nil {
+		return err
+	}
+	// What has storage keeps it, since the disk may be full.
+	room := min(s.room, (offset+spare+pageSize-1)/pageSize*pageSize)
+	clear(s.mem[offset:room])
+	if err := s.f.Truncate(int64(room)); err != nil {
+		return err
+	}
+	s.tail, s.room = offset, room
+	return nil
 }
-
-// lose notes that answers were given which the segment does not have.
-func (s *segment) lose() { binary.LittleEndian.PutUint32(s.mem[lostOffset:], 1) }
-
-// lost tells whether that was noted.
-func (s *segment) lost() bool { return binary.LittleEndian.Uint32(s.mem[lostOffset:]) != 0 }
 
 // sync makes the records durable.
 func (s *segment) sync() error {

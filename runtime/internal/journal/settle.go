@@ -9,40 +9,47 @@ import (
 
 // standing is how things stood before a call with an effect that is not to happen twice.
 type standing struct {
-	asked    bool
-	there    bool // the name
-	dev, ino uint64
+	there    bool // the name, or file
+	file     fileID
 	size     int64
+	target   fileID // what a rename replaces; zero if nothing
 	from, to string // absolute paths of the names that the call is about, for what is attached later
 }
 
+// standingSize is the payload of an intent before its paths: there 1, reserved 7, device, inode,
+// size, device and inode of the target 8 each, length of the first path 8.
+const standingSize = 56
+
 func (s *standing) encode() []byte {
-	var b [33]byte
+	var b [standingSize]byte
 	if s.there {
 		b[0] = 1
 	}
-	binary.LittleEndian.PutUint64(b[1:], s.dev)
-	binary.LittleEndian.PutUint64(b[9:], s.ino)
-	binary.LittleEndian.PutUint64(b[17:], uint64(s.size))
-	binary.LittleEndian.PutUint64(b[25:], uint64(len(s.from)))
+	for i, v := range [...]uint64{s.file.dev, s.file.ino, uint64(s.size), s.target.dev, s.target.ino, uint64(len(s.from))} {
+		binary.LittleEndian.PutUint64(b[8+8*i:], v)
+	}
 	return append(append(b[:], s.from...), s.to...)
 }
 
-func decodeStanding(b []byte) standing {
-	s := standing{asked: true}
-	if len(b) < 33 {
-		return s
+func decodeStanding(b []byte) (s standing, ok bool) {
+	if len(b) < standingSize {
+		return s, false
 	}
-	s.there = b[0] != 0
-	s.dev, s.ino = binary.LittleEndian.Uint64(b[1:]), binary.LittleEndian.Uint64(b[9:])
-	s.size = int64(binary.LittleEndian.Uint64(b[17:]))
-	n := binary.LittleEndian.Uint64(b[25:])
-	if n > uint64(len(b)-33) {
-		return s
+	var v [6]uint64
+	for i := range v {
+		v[i] = binary.LittleEndian.Uint64(b[8+8*i:])
 	}
-	s.from, s.to = string(b[33:33+n]), string(b[33+n:])
-	return s
+	s = standing{there: b[0] != 0, file: fileID{v[0], v[1]}, size: int64(v[2]), target: fileID{v[3], v[4]}}
+	paths := b[standingSize:]
+	if v[5] > uint64(len(paths)) || s.size < 0 {
+		return s, false
+	}
+	s.from, s.to = string(paths[:v[5]]), string(paths[v[5]:])
+	return s, true
 }
+
+// is tells whether two standings are of the same file.
+func (s *standing) is(o standing) bool { return s.there && o.there && s.file == o.file }
 
 // intend comes before a call whose effect is not to happen twice: it notes how things stand,
 // as look tells. When the past is played it returns what look told then. settle tells that the
@@ -50,19 +57,20 @@ func decodeStanding(b []byte) standing {
 func (j *Journal) intend(o op, k key, look func() standing) (pre standing, settle bool) {
 	k = k.num(int64(o))
 	if r, ok := j.replay(opIntent, k); ok {
-		pre = decodeStanding(r.payload)
+		pre, ok = decodeStanding(r.payload)
+		j.require(r, ok)
 		if _, more := j.peek(); more {
 			return pre, false
 		}
-		if err := j.goLive(); err != nil {
-			panic(&liveError{err})
+		if j.opt.StopAt != 0 && j.played >= j.opt.StopAt {
+			j.fail(&StoppedError{Record: j.played})
 		}
+		j.mustGoLive(&pre)
 		return pre, true
 	}
 	pre = look()
-	pre.asked = true
 	b := pre.encode()
-	j.bytes(opIntent, k, wasi.ESUCCESS, nil, [][]byte{b}, len(b))
+	j.bytes(opIntent, k, wasi.ESUCCESS, len(b), b)
 	return pre, false
 }
 
@@ -76,179 +84,9 @@ func (j *Journal) look(dir wasi.Handle, name string) standing {
 	if errno != wasi.ESUCCESS {
 		return standing{}
 	}
-	st, errno := j.k.Stat(h)
+	s := j.standReal(h)
 	j.k.Close(h) // it only named the file
-	if errno != wasi.ESUCCESS {
-		return standing{}
-	}
-	return standing{there: true, dev: st.Dev, ino: st.Ino, size: int64(st.Size)}
-}
-
-// is tells whether two standings are of the same file.
-func (s *standing) is(o standing) bool { return s.there && o.there && s.dev == o.dev && s.ino == o.ino }
-
-// name carries out a call that changes names. done tells, from how things stand now, whether
-// it has been carried out already.
-func (j *Journal) name(o op, k key, look func() standing, done func(pre standing) bool, do func() wasi.Errno) (standing, wasi.Errno) {
-	pre, settle := j.intend(o, k, look)
-	if r, ok := j.replay(o, k); ok {
-		return pre, r.err()
-	}
-	j.commit()
-	errno := wasi.ESUCCESS
-	if !settle || !done(pre) {
-		errno = do()
-	}
-	j.put(o, k, errno)
-	return pre, errno
-}
-
-// Mkdir implements wasi.Kernel.
-func (j *Journal) Mkdir(dir wasi.Handle, name string) wasi.Errno {
-	look := func() standing { return j.look(dir, name) }
-	_, errno := j.name(opMkdir, key(0).text(name), look, func(pre standing) bool {
-		now := look()
-		return !pre.there && now.there
-	}, func() wasi.Errno {
-		real, errno := j.outside(dir)
-		if errno != wasi.ESUCCESS {
-			return errno
-		}
-		return j.k.Mkdir(real, name)
-	})
-	return errno
-}
-
-// Unlink implements wasi.Kernel.
-func (j *Journal) Unlink(dir wasi.Handle, name string, directory bool) wasi.Errno {
-	k := key(0).text(name)
-	if directory {
-		k = k.num(1)
-	}
-	pre, errno := j.name(opUnlink, k, func() standing {
-		s := j.look(dir, name)
-		if real, errno := j.outside(dir); errno == wasi.ESUCCESS {
-			s.from = j.where(real, name)
-		}
-		return s
-	}, func(pre standing) bool {
-		now := j.look(dir, name)
-		return pre.there && !now.is(pre)
-	}, func() wasi.Errno {
-		real, errno := j.outside(dir)
-		if errno != wasi.ESUCCESS {
-			return errno
-		}
-		return j.k.Unlink(real, name, directory)
-	})
-	if errno == wasi.ESUCCESS && j.playing {
-		j.removed(pre.from)
-	}
-	return errno
-}
-
-// Rename implements wasi.Kernel.
-func (j *Journal) Rename(oldDir wasi.Handle, oldName string, newDir wasi.Handle, newName string) wasi.Errno {
-	pre, errno := j.name(opRename, key(0).text(oldName, newName), func() standing {
-		s := j.look(oldDir, oldName)
-		if real, errno := j.outside(oldDir); errno == wasi.ESUCCESS {
-			s.from = j.where(real, oldName)
-		}
-		if real, errno := j.outside(newDir); errno == wasi.ESUCCESS {
-			s.to = j.where(real, newName)
-		}
-		return s
-	}, func(pre standing) bool {
-		old, now := j.look(oldDir, oldName), j.look(newDir, newName)
-		return now.is(pre) && !old.is(pre)
-	}, func() wasi.Errno {
-		oldReal, errno := j.outside(oldDir)
-		if errno != wasi.ESUCCESS {
-			return errno
-		}
-		newReal, errno := j.outside(newDir)
-		if errno != wasi.ESUCCESS {
-			return errno
-		}
-		return j.k.Rename(oldReal, oldName, newReal, newName)
-	})
-	if errno == wasi.ESUCCESS && j.playing {
-		j.moved(pre.from, pre.to)
-	}
-	return errno
-}
-
-// Link implements wasi.Kernel.
-func (j *Journal) Link(oldDir wasi.Handle, oldName string, newDir wasi.Handle, newName string) wasi.Errno {
-	_, errno := j.name(opLink, key(0).text(oldName, newName), func() standing { return j.look(newDir, newName) }, func(pre standing) bool {
-		old, now := j.look(oldDir, oldName), j.look(newDir, newName)
-		return !pre.there && now.is(old)
-	}, func() wasi.Errno {
-		oldReal, errno := j.outside(oldDir)
-		if errno != wasi.ESUCCESS {
-			return errno
-		}
-		newReal, errno := j.outside(newDir)
-		if errno != wasi.ESUCCESS {
-			return errno
-		}
-		return j.k.Link(oldReal, oldName, newReal, newName)
-	})
-	return errno
-}
-
-// Symlink implements wasi.Kernel.
-func (j *Journal) Symlink(target string, dir wasi.Handle, name string) wasi.Errno {
-	look := func() standing { return j.look(dir, name) }
-	_, errno := j.name(opSymlink, key(0).text(target, name), look, func(pre standing) bool {
-		now := look()
-		return !pre.there && now.there
-	}, func() wasi.Errno {
-		real, errno := j.outside(dir)
-		if errno != wasi.ESUCCESS {
-			return errno
-		}
-		return j.k.Symlink(target, real, name)
-	})
-	return errno
-}
-
-// Write implements wasi.Kernel.
-func (j *Journal) Write(h wasi.Handle, bufs [][]byte, offset int64, flags wasi.WriteFlags) (int, int64, wasi.Errno) {
-	bufs = clip(bufs, maxRead)
-	k := key(0).num(offset, int64(flags)).data(bufs)
-	var pre standing
-	skip := 0
-	// Where the outside decides at which offset, doing it again would not be the same.
-	if offset == wasi.AtPosition || flags&wasi.WriteAppend != 0 && offset != wasi.Streaming {
-		var settle bool
-		if pre, settle = j.intend(opWrite, k, func() standing { return j.stand(h) }); settle {
-			if now := j.stand(h); now.is(pre) && now.size > pre.size {
-				skip = int(min(now.size-pre.size, int64(total(bufs))))
-			}
-		}
-	}
-	if r, ok := j.replay(opWrite, k); ok {
-		return int(r.number(0)), r.number(1), r.err()
-	}
-	j.commit()
-	n, end, errno := skip, pre.size+int64(skip), wasi.ESUCCESS
-	if skip < total(bufs) || skip == 0 {
-		var real wasi.Handle
-		if real, errno = j.outside(h); errno == wasi.ESUCCESS {
-			rest := bufs
-			if skip > 0 {
-				rest = from(bufs, skip)
-			}
-			n, end, errno = j.k.Write(real, rest, offset, flags)
-			n += skip
-			if n > 0 {
-				errno = wasi.ESUCCESS
-			}
-		}
-	}
-	j.put(opWrite, k, errno, int64(n), end)
-	return n, end, errno
+	return s
 }
 
 // stand tells how the file stands that h is.
@@ -257,9 +95,50 @@ func (j *Journal) stand(h wasi.Handle) standing {
 	if errno != wasi.ESUCCESS {
 		return standing{}
 	}
+	return j.standReal(real)
+}
+
+func (j *Journal) standReal(real wasi.Handle) standing {
 	st, errno := j.k.Stat(real)
 	if errno != wasi.ESUCCESS {
 		return standing{}
 	}
-	return standing{there: true, dev: st.Dev, ino: st.Ino, size: int64(st.Size)}
+	return standing{there: true, file: fileID{st.Dev, st.Ino}, size: int64(st.Size)}
+}
+
+// naming is a call that changes names.
+type naming struct {
+	op   op
+	key  key
+	look func() standing
+	// done tells, from how things stand now, whether it has been carried out already.
+	done func(pre standing) bool
+	do   func(pre standing) wasi.Errno
+	// changed are the names, to be made durable.
+	changed [2]struct {
+		dir  wasi.Handle
+		name string
+	}
+}
+
+// name carries out, or plays, a call that changes names.
+func (j *Journal) name(n *naming) (standing, wasi.Errno) {
+	pre, settle := j.intend(n.op, n.key, n.look)
+	if r, ok := j.replay(n.op, n.key); ok {
+		return pre, r.err()
+	}
+	j.commit()
+	errno := wasi.ESUCCESS
+	if !settle || !n.done(pre) {
+		errno = n.do(pre)
+	}
+	if errno == wasi.ESUCCESS {
+		for _, c := range n.changed {
+			if c.name != "" {
+				j.durableName(c.dir, c.name)
+			}
+		}
+	}
+	j.put(n.op, n.key, errno)
+	return pre, errno
 }

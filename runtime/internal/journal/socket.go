@@ -7,13 +7,26 @@ import (
 )
 
 // Attach implements wasi.Kernel. The host calls it, Listen, Adopt and Settle at a start only.
-func (j *Journal) Attach(cut uint64) error { return j.k.Attach(cut) }
+func (j *Journal) Attach(cut uint64) error {
+	if j.opt.Offline {
+		return nil
+	}
+	return j.k.Attach(cut)
+}
 
 // Settle implements wasi.Kernel.
-func (j *Journal) Settle() (reset int, err error) { return j.k.Settle() }
+func (j *Journal) Settle() (reset int, err error) {
+	if j.opt.Offline {
+		return 0, nil
+	}
+	return j.k.Settle()
+}
 
 // Listen implements wasi.Kernel.
 func (j *Journal) Listen(key, network, address, last string) (wasi.Handle, error) {
+	if j.opt.Offline {
+		return j.add(object{real: wasi.NoHandle, dead: wasi.EIO, kind: wasi.KindListener}), nil
+	}
 	real, err := j.k.Listen(key, network, address, last)
 	if err != nil {
 		return wasi.NoHandle, err
@@ -23,6 +36,9 @@ func (j *Journal) Listen(key, network, address, last string) (wasi.Handle, error
 
 // Adopt implements wasi.Kernel.
 func (j *Journal) Adopt(s wasi.SocketState) (wasi.Handle, error) {
+	if j.opt.Offline {
+		return j.add(object{real: wasi.NoHandle, dead: wasi.ECONNRESET, kind: wasi.KindConnection}), nil
+	}
 	real, err := j.k.Adopt(s)
 	if err != nil {
 		return wasi.NoHandle, err
@@ -63,9 +79,7 @@ func (j *Journal) Recv(h wasi.Handle, bufs [][]byte, flags wasi.RecvFlags) (int,
 	bufs = clip(bufs, maxRecv)
 	k := key(0).num(int64(flags), int64(total(bufs)))
 	if r, ok := j.replay(opRecv, k); ok {
-		if len(r.payload) < 8 {
-			return 0, false, r.err()
-		}
+		j.require(r, len(r.payload) >= 8 && len(r.payload)-8 <= total(bufs))
 		scatter(bufs, r.payload[8:])
 		return len(r.payload) - 8, r.number(0) != 0, r.err()
 	}
@@ -93,8 +107,9 @@ func (j *Journal) Recv(h wasi.Handle, bufs [][]byte, flags wasi.RecvFlags) (int,
 
 // Send implements wasi.Kernel.
 func (j *Journal) Send(h wasi.Handle, bufs [][]byte) (int, wasi.Errno) {
-	k := key(0).data(bufs)
+	k := key(0).data(bufs...)
 	if r, ok := j.replay(opSend, k); ok {
+		j.require(r, r.number(0) >= 0 && r.number(0) <= int64(total(bufs)))
 		return int(r.number(0)), r.err()
 	}
 	j.commit()
@@ -109,5 +124,5 @@ func (j *Journal) Send(h wasi.Handle, bufs [][]byte) (int, wasi.Errno) {
 
 // Shutdown implements wasi.Kernel.
 func (j *Journal) Shutdown(h wasi.Handle, how int) wasi.Errno {
-	return j.effect(opShutdown, key(0).num(int64(how)), h, func(real wasi.Handle) wasi.Errno { return j.k.Shutdown(real, how) })
+	return j.effect(opShutdown, key(0).num(int64(how)), h, false, func(real wasi.Handle) wasi.Errno { return j.k.Shutdown(real, how) })
 }

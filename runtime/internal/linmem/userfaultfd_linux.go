@@ -279,7 +279,7 @@ func (t *userfaultfdTracker) scan(start, end, protect uint64) (n int, walked uin
 // of zeros: read but never written, or merged. The caller needs those only if it has something else.
 func (t *userfaultfdTracker) report(first, end uint64, zero bool, found func(first, end uint64)) {
 	if !zero {
-		t.held.add(first, end)
+		t.hold(first, end)
 	}
 	for {
 		run, runEnd, ok := t.held.nextRun(first, end)
@@ -288,6 +288,20 @@ func (t *userfaultfdTracker) report(first, end uint64, zero bool, found func(fir
 		}
 		found(run, runEnd)
 		first = runEnd
+	}
+}
+
+// hold adds pages to those that may be something else than zeros. A kernel may give a page of its own to who reads where
+// nothing was written, so that only a look tells. The guest either stands still or the page is protected by now: what it
+// writes later is reported again.
+func (t *userfaultfdTracker) hold(first, end uint64) {
+	for first < end {
+		first = t.held.next(first, end, ^uint64(0))
+		for runEnd := t.held.next(first, end, 0); first < runEnd; first++ {
+			if !bytes.Equal(unsafe.Slice((*byte)(unsafe.Add(t.space.base, first*PageSize)), PageSize), zeros[:PageSize]) {
+				t.held.add(first, first+1)
+			}
+		}
 	}
 }
 

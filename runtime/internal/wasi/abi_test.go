@@ -7,8 +7,8 @@ import (
 
 func TestThereAre46Functions(t *testing.T) {
 	fs := Functions()
-	if len(fs) != 46 {
-		t.Fatalf("%d functions", len(fs))
+	if fs[45].Name != "sock_shutdown" || fs[46].Name != "sock_open" {
+		t.Fatalf("function 45 is %s, 46 is %s", fs[45].Name, fs[46].Name)
 	}
 	seen := map[string]bool{}
 	for i, f := range fs {

@@ -64,7 +64,7 @@ func TestNewRefuses(t *testing.T) {
 		"missing directory":         {Preopens: []Preopen{{Host: dir + "/none", Guest: "/"}}},
 		"directory without a name":  {Preopens: []Preopen{{Host: dir}}},
 		"file as directory":         {Preopens: []Preopen{{Host: "/dev/null", Guest: "/"}}},
-		"unknown network":           {Listeners: []Listener{{"udp", "127.0.0.1:0"}}},
+		"unknown network":           {Listeners: []Listener{{"sctp", "127.0.0.1:0"}}},
 		"bad address":               {Listeners: []Listener{{"tcp", "127.0.0.1"}}},
 		"too many for the limit":    {Limits: Limits{Descriptors: 3}, Preopens: []Preopen{{Host: dir, Guest: "/"}}},
 		"socket in no directory":    {Listeners: []Listener{{"unix", dir + "/none/sock"}}},

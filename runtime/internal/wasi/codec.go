@@ -225,21 +225,30 @@ func (d *Descriptor) check(s *State) error {
 			return errors.New("bad path")
 		}
 	case KindListener, KindConnection:
-		if d.Source >= s.Listeners || d.Type != FileSocketStream {
+		if d.Source >= s.Listeners || d.Type != FileSocketStream && (d.Type != FileSocketDgram || s.Version < 2 || d.Kind != KindListener) {
 			return errors.New("no such listener, or no socket")
+		}
+	case KindSocket:
+		if d.Made == nil || s.Version < 2 {
+			return errors.New("a socket that nobody made")
+		}
+		if err := d.Made.check(d.Type); err != nil {
+			return err
 		}
 	default:
 		return fmt.Errorf("unknown kind %.40q", d.Kind)
 	}
 	if k := d.Socket; k != nil {
 		switch {
-		case d.Kind != KindListener && d.Kind != KindConnection || s.Version < 2:
+		case d.Kind != KindListener && d.Kind != KindConnection && d.Kind != KindSocket || s.Version < 2:
 			return errors.New("socket of what is none")
 		case len(k.Local) > maxPathBytes || len(k.Remote) > maxPathBytes:
 			return errors.New("address too long")
 		}
 	}
 	switch {
+	case d.Made != nil && d.Kind != KindSocket:
+		return errors.New("made, but no socket of the guest")
 	case d.Preopened && (d.Kind != KindFile || d.Type != FileDirectory):
 		return errors.New("only directories are preopened")
 	case d.Flags&^flagsAll != 0:

@@ -11,8 +11,11 @@ type Deferrer interface {
 	// PromiseStandard says where the standard stream h stands, which is a file; it is moved there,
 	// and on by what the past reads from it.
 	PromiseStandard(h Handle, position int64)
-	// Resolve returns the path of a host's directory as Path would tell it, empty if there is none.
-	Resolve(path string) string
+	// OpenUnlinked opens a file again that had no name any more, if the Deferrer has kept it. It is
+	// called when nothing is deferred.
+	OpenUnlinked(dev, ino uint64, flags OpenFlags) (Handle, Errno)
+	// RootPath returns the path of a host's directory as Path would tell it, empty if there is none.
+	RootPath(path string) string
 }
 
 // Attachment is what a Deferrer will attach.

@@ -2,6 +2,8 @@ package wasi
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 )
 
@@ -346,4 +348,46 @@ func TestFaultSweep(t *testing.T) {
 		t.Errorf("of %d faults %d were told", total, told)
 	}
 	t.Logf("%d calls: %v; %d faults told", total, named, told)
+}
+
+// staleKernel is a Kernel that is asked in vain about one handle.
+type staleKernel struct {
+	Kernel
+	stale Handle
+}
+
+func (k staleKernel) Stat(h Handle) (Stat, Errno) {
+	if h == k.stale {
+		return Stat{}, ESTALE
+	}
+	return k.Kernel.Stat(h)
+}
+
+// TestStaleFile holds that a file about which the kernel cannot be asked is saved as it was known last, and
+// found again or missed when it is restored.
+func TestStaleFile(t *testing.T) {
+	for _, moved := range []bool{false, true} {
+		g := newGuest(t)
+		g.hostWrite("f", "0123456789")
+		fd := g.open("f", 0, readOnly)
+		g.seek(fd, 3, whenceSet)
+		g.h.k = staleKernel{g.h.k, g.h.table[fd].handle}
+		state, err := g.h.Save()
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.h.Close()
+		if moved {
+			g.hostWrite("new", "other content")
+			if err := os.Rename(filepath.Join(g.dir, "new"), filepath.Join(g.dir, "f")); err != nil {
+				t.Fatal(err)
+			}
+			g.oneWarning(g.restore(state), "another file")
+			continue
+		}
+		g.noWarnings(g.restore(state))
+		if got := g.read(fd, 3); got != "345" {
+			t.Errorf("read %q", got)
+		}
+	}
 }

@@ -11,7 +11,7 @@ func (o *open) mayRead() Errno {
 		return o.dead
 	case o.Type == FileDirectory:
 		return EISDIR
-	case o.Kind == KindListener:
+	case o.listens():
 		return ENOTCONN
 	case !o.Read:
 		return EBADF
@@ -26,7 +26,7 @@ func (o *open) mayWrite() Errno {
 		return o.dead
 	case o.Type == FileDirectory:
 		return EISDIR
-	case o.Kind == KindListener:
+	case o.listens():
 		return ENOTCONN
 	case !o.Write:
 		return EBADF

@@ -17,6 +17,9 @@ type Func struct {
 	Name    string
 	Params  []ValueType
 	Results []ValueType // one I32, the error number; none for proc_exit
+	// Import is the name under which a program imports the function, if that is
+	// not Name but another function's.
+	Import string
 }
 
 // handler carries out a function. The arguments are as many as the function has
@@ -43,7 +46,7 @@ func init() {
 	)
 	errno := []ValueType{I32}
 	add := func(name string, call handler, params ...ValueType) {
-		functions = append(functions, function{Func{name, params, errno}, call})
+		functions = append(functions, function{Func{Name: name, Params: params, Results: errno}, call})
 	}
 	add("args_get", argsGet, i, i)
 	add("args_sizes_get", argsSizesGet, i, i)
@@ -92,6 +95,37 @@ func init() {
 	add("sock_send", sockSend, i, i, i, i, i)
 	add("sock_shutdown", sockShutdown, i, i)
 
+	// What follows is not of preview 1: sockets that the guest makes itself, as in
+	// WasmEdge, by each of the names that its versions have.
+	for _, suffix := range []string{"", "_v2"} {
+		add("sock_open"+suffix, sockOpen, i, i, i)
+		add("sock_bind"+suffix, sockBind, i, i, i)
+		add("sock_listen"+suffix, sockListen, i, i)
+		add("sock_connect"+suffix, sockConnect, i, i, i)
+		add("sock_recv_from"+suffix, sockRecvFrom, i, i, i, i, i, i, i, i)
+		add("sock_send_to"+suffix, sockSendTo, i, i, i, i, i, i, i)
+		add("sock_getlocaladdr"+suffix, sockGetlocaladdr, i, i, i)
+		add("sock_getpeeraddr"+suffix, sockGetpeeraddr, i, i, i)
+	}
+	add("sock_accept_v2", sockAccept, i, i, i)
+	add("sock_recv_v2", sockRecv, i, i, i, i, i, i)
+	add("sock_send_v2", sockSend, i, i, i, i, i)
+	add("sock_getsockopt", sockGetsockopt, i, i, i, i, i)
+	add("sock_setsockopt", sockSetsockopt, i, i, i, i, i)
+	add("sock_getaddrinfo", sockGetaddrinfo, i, i, i, i, i, i, i, i)
+	// Other parameters under the same name.
+	for _, f := range []struct {
+		name   string
+		call   handler
+		params int
+	}{
+		{"sock_accept", sockAcceptV1, 2}, {"sock_recv_from", sockRecvFromV1, 7},
+		{"sock_getlocaladdr", sockGetlocaladdrV1, 4}, {"sock_getpeeraddr", sockGetpeeraddrV1, 4},
+	} {
+		add(f.name+"_v1", f.call, []ValueType{i, i, i, i, i, i, i}[:f.params]...)
+		functions[len(functions)-1].Import = f.name
+	}
+
 	functionIndex = make(map[string]int, len(functions))
 	for n := range functions {
 		functionIndex[functions[n].Name] = n
@@ -99,7 +133,8 @@ func init() {
 	functions[functionIndex["proc_exit"]].Results = nil
 }
 
-// Functions returns the 46 functions of preview 1, in a fixed order. The index
+// Functions returns the 46 functions of preview 1 and those of WasmEdge's
+// sockets, in a fixed order. The index
 // of a function in the result is what [Host.Call] takes.
 func Functions() []Func {
 	out := make([]Func, len(functions))

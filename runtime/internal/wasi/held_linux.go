@@ -47,6 +47,14 @@ func (s *System) Attach(cut uint64) error {
 		return fmt.Errorf("take the sockets back: %w", err)
 	}
 	for _, h := range all {
+		if cut == 0 && h.Listener == 0 {
+			// Nobody knows it, and it may have the address that is wanted next.
+			if err := s.keeper.Release(h.ID, true); err != nil {
+				return err
+			}
+			_ = unix.Close(h.FD) // a reset
+			continue
+		}
 		s.held[h.ID] = h
 	}
 	return nil
@@ -143,6 +151,21 @@ func (s *System) Socket(h Handle) (SocketState, bool) {
 	return k.state, true
 }
 
+// keepDatagrams gives a fresh socket of datagrams to the keeper and returns its handle.
+func (s *System) keepDatagrams(fd int) (Handle, error) {
+	k := &socket{listen: -1}
+	k.state.Local = Text(socketAddress(unix.Getsockname(fd)))
+	if s.keeper != nil {
+		var err error
+		if k.state.ID, err = s.keeper.Keep(fd, true); err != nil {
+			_ = unix.Close(fd) // nobody has read from it
+			return NoHandle, err
+		}
+	}
+	s.know(Handle(fd), k)
+	return Handle(fd), nil
+}
+
 // keepListener gives a fresh listener to the keeper and returns its handle.
 func (s *System) keepListener(fd int, key string) (Handle, error) {
 	k := &socket{listen: -1}
@@ -170,9 +193,7 @@ func (s *System) findListener(key string) (Handle, bool, error) {
 	if !ok || err != nil {
 		return NoHandle, false, err
 	}
-	k := &socket{listen: l.Socket, queue: l}
-	k.state.ID, k.state.Local = l.ID, Text(socketAddress(unix.Getsockname(l.Socket)))
-	s.know(Handle(l.Queue), k)
+	s.knowListener(l)
 	return Handle(l.Queue), true, nil
 }
 

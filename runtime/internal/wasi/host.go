@@ -14,16 +14,16 @@ type Preopen struct {
 
 // Listener is a listening socket that the guest is given.
 type Listener struct {
-	Network string // tcp, tcp4, tcp6, unix
+	Network string // tcp, tcp4, tcp6, udp, udp4, udp6, unix
 	Address string // host:port, or the path of a unix socket
 }
 
 // Limits bounds what a guest can make its host hold. A zero value stands for
 // the default that its comment names.
 type Limits struct {
-	Descriptors   int // open descriptors, and one more than the highest number; 4096
+	Descriptors   int // open descriptors, and one more than the highest number; 65536
 	ListingBytes  int // entries of all directories that are being read; 64 MiB at most and by default
-	Subscriptions int // of one poll_oneoff; 16384
+	Subscriptions int // of one poll_oneoff; 131072
 }
 
 // Config is what a guest is given. Descriptors 0, 1 and 2 are the standard
@@ -33,6 +33,9 @@ type Config struct {
 	Env       []string // NAME=VALUE; ignored by Restore
 	Preopens  []Preopen
 	Listeners []Listener
+	// AllowConnect and AllowBind are the addresses that the guest may connect to
+	// and send to, and bind sockets of its own to.
+	AllowConnect, AllowBind []SocketRule
 	// Stdio are the Kernel's handles of the standard streams, which stay the
 	// caller's; NoHandle leaves one out. Nil stands for 0, 1 and 2.
 	Stdio  *[3]Handle
@@ -79,6 +82,7 @@ type Host struct {
 	exit      *uint32
 	pending   *Pending
 	cut       uint64 // of the State that was saved last
+	attached  SocketCounts
 
 	// The guest's monotonic and CPU time are the kernel's plus these.
 	monotonicBase, cpuBase int64
@@ -86,6 +90,7 @@ type Host struct {
 	// The call under way: set by Call and Resume.
 	issued   int64 // guest monotonic time of the first issue; -1 if not yet read
 	deadline int64 // for Pending
+	resumes  bool  // it was interrupted before
 
 	// Scratch, to keep calls from allocating.
 	iov  [][]byte
@@ -124,9 +129,9 @@ func newHost(cfg Config, k Kernel) (*Host, error) {
 		}
 		*v = min(*v, most)
 	}
-	setDefault(&cfg.Limits.Descriptors, 4096, maxDescriptors)
+	setDefault(&cfg.Limits.Descriptors, 65536, maxDescriptors)
 	setDefault(&cfg.Limits.ListingBytes, maxListingBytes, maxListingBytes)
-	setDefault(&cfg.Limits.Subscriptions, 16384, 1<<20)
+	setDefault(&cfg.Limits.Subscriptions, 131072, 1<<20)
 	if cfg.Stdio == nil {
 		cfg.Stdio = &[3]Handle{0, 1, 2}
 	}
@@ -180,7 +185,7 @@ func (h *Host) fill() error {
 		if err != nil {
 			return err
 		}
-		h.put(uint32(3+len(h.preopens)+i), newListener(i, handle))
+		h.put(uint32(3+len(h.preopens)+i), newListener(i, l.Network, handle))
 	}
 	_, err := h.k.Settle() // what a life before left is not for this one
 	return err
@@ -205,7 +210,7 @@ func (h *Host) Call(index int, mem []byte, args []uint64) (uint32, error) {
 		return 0, fmt.Errorf("%s called with %d arguments, has %d", f.Name, len(args), len(f.Params))
 	}
 	h.pending = nil
-	h.issued = -1
+	h.issued, h.resumes = -1, false
 	return h.run(f, mem, args)
 }
 
@@ -221,7 +226,7 @@ func (h *Host) Resume(mem []byte) (uint32, error) {
 		return 0, fmt.Errorf("no WASI function %s", p.Function)
 	}
 	h.pending = nil
-	h.issued = p.Issued
+	h.issued, h.resumes = p.Issued, true
 	return h.run(&functions[i], mem, p.Args)
 }
 
@@ -265,6 +270,16 @@ func (h *Host) ClearInterrupt() { h.k.Interrupt(false) }
 
 // Cut returns the number of the State that was saved last; 0 if none was.
 func (h *Host) Cut() uint64 { return h.cut }
+
+// SocketCounts says what became of the sockets of a State when it was restored.
+type SocketCounts struct {
+	Resumed int // connections that go on, and sockets that were kept
+	Lost    int // those of which the guest gets an error
+	Reset   int // connections that were reset since they had been used after the State, or were unknown to it
+}
+
+// SocketCounts returns what became of the sockets.
+func (h *Host) SocketCounts() SocketCounts { return h.attached }
 
 // Close gives back everything that the Host opened. It leaves the standard
 // streams alone. The Host is of no use afterwards.

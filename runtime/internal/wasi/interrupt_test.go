@@ -59,7 +59,7 @@ func blockedCalls() []blocked {
 		if err != nil {
 			g.t.Fatal(err)
 		}
-		g.h.put(listenerFD, newListener(0, Handle(l)))
+		g.h.put(listenerFD, newListener(0, "tcp", Handle(l)))
 		g.h.listeners = 1
 		address = g.address(listenerFD)
 		g.cfg.Listeners = []Listener{{"tcp", address}}

@@ -1,5 +1,7 @@
 package wasi
 
+import "net/netip"
+
 // Handle names a descriptor of a Kernel. Handles of the Kernel that [OS]
 // returns are the operating system's descriptor numbers.
 type Handle int32
@@ -143,7 +145,8 @@ type Kernel interface {
 	// Attach begins the attaching of sockets to a State with that cut, 0 for a
 	// fresh start. Settle ends it.
 	Attach(cut uint64) error
-	// Listen returns a socket that listens. Networks are tcp, tcp4, tcp6, unix.
+	// Listen returns a socket that listens, or of udp, udp4 and udp6 one that is
+	// bound. Other networks are tcp, tcp4, tcp6, unix.
 	// The key names the listener over restarts. Where it can be had, the listener
 	// is the one of the last run, with the connections that came since; else
 	// the address last is tried first, if it is not empty.
@@ -209,6 +212,32 @@ type Kernel interface {
 	Recv(h Handle, bufs [][]byte, flags RecvFlags) (n int, truncated bool, errno Errno)
 	// Send sends without waiting, and without a signal.
 	Send(h Handle, bufs [][]byte) (int, Errno)
+	// MakeSocket makes a socket. Networks are tcp4, tcp6, udp4, udp6, unix.
+	MakeSocket(network string) (Handle, Errno)
+	// Bind binds a socket and returns where it is bound.
+	Bind(h Handle, a Address) (Address, Errno)
+	// StartListening makes a bound socket listen. The handle that it returns takes
+	// the place of h.
+	StartListening(h Handle, backlog int) (Handle, Errno)
+	// Connect connects without waiting: EINPROGRESS while it is under way.
+	Connect(h Handle, a Address) Errno
+	// Remake takes back a socket that the guest made and that is as made says and,
+	// if it is connected, stands where the guest left it. If it cannot be had, an
+	// unconnected one, and one that was not used since it was connected, is made
+	// anew. The error says why there is none.
+	Remake(made MadeSocket, state *SocketState) (Handle, error)
+	// RecvFrom is Recv, and tells who sent.
+	RecvFrom(h Handle, bufs [][]byte, flags RecvFlags) (n int, truncated bool, from Address, errno Errno)
+	// SendTo sends a datagram without waiting.
+	SendTo(h Handle, bufs [][]byte, to Address) (int, Errno)
+	// SocketOption returns the value of an option, of OptionError an Errno.
+	SocketOption(h Handle, option SocketOption) (int32, Errno)
+	// SetSocketOption sets an option.
+	SetSocketOption(h Handle, option SocketOption, value int32) Errno
+	// SocketName returns the address of a socket or of its peer.
+	SocketName(h Handle, peer bool) (Address, Errno)
+	// Resolve returns the addresses of a host.
+	Resolve(name string) ([]netip.Addr, Errno)
 	// Shutdown ends a connection's reading (bit 0) or writing (bit 1) side.
 	Shutdown(h Handle, how int) Errno
 }

@@ -14,11 +14,11 @@ import (
 // [OS]. It serves one Host at a time.
 type System struct {
 	sockets
+	poller
 
 	noOpenat2 bool           // resolve paths one component at a time
 	wake      int            // eventfd, readable while an interrupt is pending
 	proc      int            // /proc/self/fd, -1 if there is none
-	fds       []unix.PollFd  // scratch of Poll
 	dirents   []byte         // scratch of ReadDir
 	noNowait  map[int32]bool // streams on which the kernel knows no RWF_NOWAIT, by handle
 
@@ -57,6 +57,10 @@ func (s *System) Release() error {
 	defer s.mu.Unlock()
 	if s.proc >= 0 {
 		_ = unix.Close(s.proc) // it only named the directory
+	}
+	if s.epoll > 0 {
+		_ = unix.Close(s.epoll) // it holds nothing
+		s.epoll = 0
 	}
 	wake := s.wake
 	s.proc, s.wake = -1, -1
@@ -149,6 +153,7 @@ func (s *System) OpenRoot(path string) (Handle, error) {
 // Close implements Kernel.
 func (s *System) Close(h Handle) Errno {
 	delete(s.noNowait, int32(h))
+	s.unwatch(h)
 	var released error
 	if k := s.known[h]; k != nil {
 		released = s.closeSocket(h, k)

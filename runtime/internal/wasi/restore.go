@@ -4,7 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	pathpkg "path"
+	"strconv"
 	"strings"
 )
 
@@ -64,63 +67,62 @@ func (h *Host) snapshot() (*State, error) {
 		if o == nil {
 			continue
 		}
-		if err := h.locate(o, roots); err != nil {
-			return nil, err
-		}
+		h.locate(o, roots)
 		s.Descriptors = append(s.Descriptors, o.Descriptor)
 	}
 	return s, nil
 }
 
 // locate brings what the State says of o up to date: where its file is by now,
-// and where a stream of the kernel's own position stands.
-func (h *Host) locate(o *open, roots []string) error {
+// and where a stream of the kernel's own position stands. What cannot be asked of the kernel,
+// as of a file whose server has gone, stays as it was known last: that it is another file by
+// then is found when it is restored.
+func (h *Host) locate(o *open, roots []string) {
 	if o.handle == NoHandle {
-		return nil
+		return
 	}
 	if o.Kind == KindStandard && !o.stream && !o.isSocket() {
 		pos, errno := h.k.Seek(o.handle, 0, whenceCur)
 		if errno == ESUCCESS {
 			o.Offset = pos
 		}
-		return nil
+		return
 	}
-	if o.Kind == KindListener || o.Kind == KindConnection {
+	if o.Kind == KindListener || o.Kind == KindConnection || o.Kind == KindSocket {
 		o.Socket = nil
 		if state, ok := h.k.Socket(o.handle); ok {
 			o.Socket = &state
 		}
-		return nil
+		return
 	}
 	if o.Kind != KindFile {
-		return nil
+		return
 	}
 	st, errno := h.k.Stat(o.handle)
 	if errno != ESUCCESS {
-		return fmt.Errorf("look at descriptor %d: %w", o.FD, errno)
+		return
 	}
 	if o.Unlinked = st.Nlink == 0; o.Unlinked {
-		return nil
+		return
 	}
 	root := roots[o.Source]
 	path, errno := h.k.Path(o.handle)
 	if errno != ESUCCESS || root == "" {
-		return nil // the path that the guest opened has to do
+		return // the path that the guest opened has to do
 	}
 	rel, ok := strings.CutPrefix(path, strings.TrimSuffix(root, "/")+"/")
 	switch {
 	case path == root:
 		rel = "."
 	case !ok || len(rel) >= maxPathBytes:
-		return nil // it was moved out of the directory
+		return // it was moved out of the directory
 	}
 	if strings.HasSuffix(rel, deletedSuffix) && !h.named(o, rel, &st) {
 		// It has another name left, which nobody can tell us.
 		o.Unlinked = true
-		return nil
+		return
 	}
 	o.Path = Text(rel)
-	return nil
 }
 
 // deletedSuffix is what Linux puts behind the path of a descriptor whose name
@@ -167,6 +169,8 @@ func Restore(state []byte, cfg Config, k Kernel) (*Host, []Warning, error) {
 	r := restorer{Host: h}
 	if d, ok := k.(Deferrer); ok && d.Deferred() {
 		r.later = d
+	} else if ok {
+		r.keeper = d
 	}
 	r.directories(s)
 	if err := h.k.Attach(s.Cut); err != nil {
@@ -175,12 +179,20 @@ func Restore(state []byte, cfg Config, k Kernel) (*Host, []Warning, error) {
 	for i := range s.Descriptors {
 		o := &open{Descriptor: s.Descriptors[i], handle: NoHandle, dead: EIO}
 		r.reattach(o)
+		switch {
+		case o.Kind != KindListener && o.Kind != KindConnection && o.Kind != KindSocket:
+		case o.dead == ESUCCESS:
+			h.attached.Resumed++
+		default:
+			h.attached.Lost++
+		}
 		h.put(o.FD, o)
 	}
 	switch reset, err := h.k.Settle(); {
 	case err != nil:
 		r.warn(-1, "", "the keeper of sockets: %v", err)
 	case reset > 0:
+		h.attached.Reset = reset
 		r.warn(-1, "", "%d connections were reset that moved after the last snapshot", reset)
 	}
 	for _, l := range cfg.Listeners[min(s.Listeners, len(cfg.Listeners)):] {
@@ -194,7 +206,9 @@ type restorer struct {
 	*Host
 	warnings []Warning
 	rootDev  []bool   // by preopen: the device is the one it was
+	roots    []string // by preopen: its path outside; of a Deferrer only
 	later    Deferrer // nil if everything is attached now
+	keeper   Deferrer // nil if nobody keeps files without a name
 }
 
 func (r *restorer) warn(fd int64, path Text, format string, args ...any) {
@@ -206,8 +220,7 @@ func (r *restorer) directories(s *State) {
 	used := make([]bool, len(r.cfg.Preopens))
 	for i := range s.Preopens {
 		p := preopen{PreopenState: s.Preopens[i], handle: NoHandle}
-		same := false
-		found := false
+		same, found, root := false, false, ""
 		for j := range r.cfg.Preopens {
 			c := &r.cfg.Preopens[j]
 			if used[j] || Text(c.Guest) != p.Guest {
@@ -216,6 +229,7 @@ func (r *restorer) directories(s *State) {
 			used[j], found = true, true
 			p.readOnly = c.ReadOnly
 			if r.later != nil {
+				root = r.later.RootPath(c.Host)
 				p.handle = r.later.Promise(Attachment{Kind: KindFile, Root: true, Path: c.Host, FD: -1,
 					Stat: Stat{Dev: p.Dev, Ino: p.Ino, Type: FileDirectory}})
 				break
@@ -240,6 +254,7 @@ func (r *restorer) directories(s *State) {
 		}
 		r.preopens = append(r.preopens, p)
 		r.rootDev = append(r.rootDev, same)
+		r.roots = append(r.roots, root)
 	}
 	for j, u := range used {
 		if !u {
@@ -261,6 +276,16 @@ func (r *restorer) reattach(o *open) {
 			return
 		}
 		l := r.cfg.Listeners[o.Source]
+		if (kindOfNetwork(l.Network) == "udp") != (o.Type == FileSocketDgram) {
+			r.warn(int64(o.FD), Text(l.Address), "is of another network than before; the guest gets EIO")
+			return
+		}
+		if o.Type == FileSocketDgram && o.Socket != nil && l.at(string(o.Socket.Local)) {
+			if handle, err := r.k.Adopt(*o.Socket); err == nil {
+				o.handle, o.owned, o.dead = handle, true, ESUCCESS
+				return
+			}
+		}
 		last := ""
 		if o.Socket != nil && anyPort(l) {
 			last = string(o.Socket.Local)
@@ -273,7 +298,33 @@ func (r *restorer) reattach(o *open) {
 		o.handle, o.owned, o.dead = handle, true, ESUCCESS
 	case KindConnection:
 		r.reattachConnection(o)
+	case KindSocket:
+		if r.later != nil {
+			o.handle, o.owned, o.dead = r.later.Promise(Attachment{Kind: KindConnection, FD: int64(o.FD)}), true, ESUCCESS
+			return
+		}
+		handle, err := r.k.Remake(*o.Made, o.Socket)
+		if err != nil {
+			o.dead = EIO
+			if o.Made.Phase == PhaseConnected && o.Type == FileSocketStream {
+				o.dead = ECONNRESET
+			}
+			r.warn(int64(o.FD), max(o.Made.Remote, o.Made.Bound), "%s socket is lost: %v; the guest gets %v", o.Made.Network, err, o.dead)
+			return
+		}
+		o.handle, o.owned, o.dead = handle, true, ESUCCESS
 	}
+}
+
+// at reports whether the address is one that the listener may have.
+func (l Listener) at(address string) bool {
+	host, port, err := net.SplitHostPort(l.Address)
+	addr, err2 := netip.ParseAddrPort(address)
+	if err != nil || err2 != nil || port != "0" && port != strconv.Itoa(int(addr.Port())) {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return err != nil || ip.Unmap() == addr.Addr().Unmap()
 }
 
 // anyPort reports whether the system chooses the listener's port. A client looks for it where it was.
@@ -329,9 +380,6 @@ func (r *restorer) reattachFile(o *open) {
 	case p.handle == NoHandle:
 		r.warn(int64(o.FD), o.Path, "its directory %q is gone; the guest gets EIO", p.Guest)
 		return
-	case o.Unlinked && r.later == nil:
-		r.warn(int64(o.FD), o.Path, "the file had been removed while it was open; the guest gets EIO")
-		return
 	case o.Write && o.readOnly:
 		r.warn(int64(o.FD), o.Path, "its directory is read-only now; the guest gets EIO")
 		return
@@ -347,7 +395,11 @@ func (r *restorer) reattachFile(o *open) {
 		flags |= OpenDirectory
 	}
 	if r.later != nil {
-		r.promiseFile(o, p, flags)
+		r.promiseFile(o, flags)
+		return
+	}
+	if o.Unlinked {
+		r.reattachUnlinked(o, flags)
 		return
 	}
 	handle, errno := r.k.Open(p.handle, string(o.Path), flags)
@@ -374,26 +426,30 @@ func (r *restorer) reattachFile(o *open) {
 	o.Dev, o.Ino, o.Born = st.Dev, st.Ino, st.Born
 }
 
+// reattachUnlinked attaches a file that had no name any more, if somebody has kept it.
+func (r *restorer) reattachUnlinked(o *open, flags OpenFlags) {
+	if r.keeper != nil {
+		if handle, errno := r.keeper.OpenUnlinked(o.Dev, o.Ino, flags); errno == ESUCCESS {
+			if st, errno := r.k.Stat(handle); errno == ESUCCESS && st.Type == o.Type {
+				o.attach(handle, &st)
+				return
+			}
+			r.k.Close(handle) // nothing was written
+		}
+	}
+	r.warn(int64(o.FD), o.Path, "the file had been removed while it was open; the guest gets EIO")
+}
+
 // promiseFile leaves o to be attached when the past has been played. Until then it is what
 // it was.
-func (r *restorer) promiseFile(o *open, p *preopen, flags OpenFlags) {
+func (r *restorer) promiseFile(o *open, flags OpenFlags) {
 	st := Stat{Dev: o.Dev, Ino: o.Ino, Born: o.Born, Type: o.Type, Fifo: o.Type == FileUnknown,
 		Terminal: o.Type == FileCharDevice && o.Base&RightFdSeek == 0}
 	a := Attachment{Kind: KindFile, FD: int64(o.FD), Flags: flags, Stat: st}
-	if host := r.hostPath(p); host != "" && !o.Unlinked {
+	if host := r.roots[o.Source]; host != "" && !o.Unlinked {
 		a.Path = pathpkg.Join(host, string(o.Path))
 	}
 	o.attach(r.later.Promise(a), &st)
-}
-
-// hostPath returns the path of a preopened directory outside, empty if it is not given any more.
-func (r *restorer) hostPath(p *preopen) string {
-	for i := range r.cfg.Preopens {
-		if Text(r.cfg.Preopens[i].Guest) == p.Guest {
-			return r.later.Resolve(r.cfg.Preopens[i].Host)
-		}
-	}
-	return ""
 }
 
 // promiseStandard keeps a standard stream as the guest knew it, since its past is played next.

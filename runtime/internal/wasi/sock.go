@@ -22,7 +22,7 @@ func sockAccept(h *Host, m memory, a []uint64) (Errno, error) {
 		return EFAULT, nil
 	}
 	switch {
-	case o.Kind != KindListener || flags&^uint32(FlagNonblock) != 0:
+	case !o.listens() || flags&^uint32(FlagNonblock) != 0:
 		return EINVAL, nil
 	case o.may(RightSockAccept) != ESUCCESS:
 		return ENOTCAPABLE, nil
@@ -48,7 +48,15 @@ func sockAccept(h *Host, m memory, a []uint64) (Errno, error) {
 }
 
 // newListener returns the descriptor of the listening socket of that index.
-func newListener(index int, handle Handle) *open {
+func newListener(index int, network string, handle Handle) *open {
+	if kindOfNetwork(network) == "udp" {
+		return &open{
+			Descriptor: Descriptor{
+				Kind: KindListener, Source: index, Read: true, Write: true, Type: FileSocketDgram, Base: rightsConnection,
+			},
+			handle: handle, owned: true,
+		}
+	}
 	return &open{
 		Descriptor: Descriptor{
 			Kind: KindListener, Source: index, Read: true, Type: FileSocketStream,
@@ -60,13 +68,17 @@ func newListener(index int, handle Handle) *open {
 
 // newConnection returns the descriptor of a connection that a listener accepted.
 func newConnection(listener *open, handle Handle, flags FdFlags) *open {
-	return &open{
+	o := &open{
 		Descriptor: Descriptor{
 			Kind: KindConnection, Source: listener.Source, Read: true, Write: true, Type: FileSocketStream,
 			Flags: flags, Base: rightsConnection & listener.Inheriting,
 		},
 		handle: handle, owned: true,
 	}
+	if listener.Kind == KindSocket {
+		o.Kind, o.Made = KindSocket, &MadeSocket{Network: listener.Made.Network, Phase: PhaseConnected}
+	}
+	return o
 }
 
 func sockRecv(h *Host, m memory, a []uint64) (Errno, error) {
@@ -247,7 +259,7 @@ func sockShutdown(h *Host, _ memory, a []uint64) (Errno, error) {
 		return errno, nil
 	case how == 0 || how&^(sdRd|sdWr) != 0:
 		return EINVAL, nil
-	case o.Kind == KindListener:
+	case o.listens():
 		return ENOTCONN, nil
 	case o.may(RightSockShutdown) != ESUCCESS:
 		return ENOTCAPABLE, nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,17 +28,25 @@ func (s *System) Listen(key, network, address, last string) (Handle, error) {
 	if err != nil {
 		return NoHandle, fmt.Errorf("listen on %s %s: %w", network, address, err)
 	}
+	if kindOfNetwork(network) == "udp" {
+		return s.keepDatagrams(fd)
+	}
 	return s.keepListener(fd, key)
 }
 
 func listen(network, address string) (int, error) {
+	typ := unix.SOCK_STREAM
 	switch network {
 	case "unix":
 		return listenUnix(address)
 	case "tcp", "tcp4", "tcp6":
+	case "udp", "udp4", "udp6":
+		typ = unix.SOCK_DGRAM
 	default:
-		return -1, errors.New("unknown network (known: tcp, tcp4, tcp6, unix)")
+		return -1, errors.New("unknown network (known: tcp, tcp4, tcp6, udp, udp4, udp6, unix)")
 	}
+	// The same for both.
+	network = "tcp" + strings.TrimPrefix(strings.TrimPrefix(network, "tcp"), "udp")
 	addr, err := net.ResolveTCPAddr(network, address)
 	if err != nil {
 		return -1, err
@@ -45,7 +54,7 @@ func listen(network, address string) (int, error) {
 	if v4 := addr.IP.To4(); network == "tcp4" || v4 != nil {
 		sa := &unix.SockaddrInet4{Port: addr.Port}
 		copy(sa.Addr[:], v4)
-		return listenAt(unix.AF_INET, sa, false)
+		return listenAt(unix.AF_INET, typ, sa, false)
 	}
 	sa := &unix.SockaddrInet6{Port: addr.Port}
 	copy(sa.Addr[:], addr.IP.To16())
@@ -56,21 +65,21 @@ func listen(network, address string) (int, error) {
 		}
 		sa.ZoneId = uint32(ifi.Index)
 	}
-	fd, err := listenAt(unix.AF_INET6, sa, network == "tcp6")
+	fd, err := listenAt(unix.AF_INET6, typ, sa, network == "tcp6")
 	if errors.Is(err, unix.EAFNOSUPPORT) && network == "tcp" && addr.IP == nil {
-		return listenAt(unix.AF_INET, &unix.SockaddrInet4{Port: addr.Port}, false)
+		return listenAt(unix.AF_INET, typ, &unix.SockaddrInet4{Port: addr.Port}, false)
 	}
 	return fd, err
 }
 
-// listenAt makes a listening socket. only6 keeps an IPv6 wildcard from taking
+// listenAt makes a listening socket, or one that takes datagrams. only6 keeps an IPv6 wildcard from taking
 // IPv4 connections too.
-func listenAt(family int, sa unix.Sockaddr, only6 bool) (int, error) {
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+func listenAt(family, typ int, sa unix.Sockaddr, only6 bool) (int, error) {
+	fd, err := unix.Socket(family, typ|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return -1, err
 	}
-	if family != unix.AF_UNIX {
+	if family != unix.AF_UNIX && typ == unix.SOCK_STREAM {
 		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 	}
 	if err == nil && family == unix.AF_INET6 {
@@ -83,7 +92,7 @@ func listenAt(family int, sa unix.Sockaddr, only6 bool) (int, error) {
 	if err == nil {
 		err = unix.Bind(fd, sa)
 	}
-	if err == nil {
+	if err == nil && typ == unix.SOCK_STREAM {
 		err = unix.Listen(fd, listenBacklog)
 	}
 	if err != nil {
@@ -97,14 +106,14 @@ func listenAt(family int, sa unix.Sockaddr, only6 bool) (int, error) {
 // replaced; one that answers is not.
 func listenUnix(path string) (int, error) {
 	sa := &unix.SockaddrUnix{Name: path}
-	fd, err := listenAt(unix.AF_UNIX, sa, false)
+	fd, err := listenAt(unix.AF_UNIX, unix.SOCK_STREAM, sa, false)
 	if !errors.Is(err, unix.EADDRINUSE) || !abandoned(sa) {
 		return fd, err
 	}
 	if err := unix.Unlink(path); err != nil {
 		return -1, err
 	}
-	return listenAt(unix.AF_UNIX, sa, false)
+	return listenAt(unix.AF_UNIX, unix.SOCK_STREAM, sa, false)
 }
 
 // abandoned reports whether the socket file at sa has no listener any more.

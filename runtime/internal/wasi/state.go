@@ -52,6 +52,7 @@ const (
 	KindFile       Kind = "file"       // anything opened beneath a preopened directory, directories too
 	KindListener   Kind = "listener"   // a preopened listening socket
 	KindConnection Kind = "connection" // an accepted connection
+	KindSocket     Kind = "socket"     // a socket that the guest made, or accepted from such a one
 )
 
 // Descriptor is an open descriptor of the guest.
@@ -88,8 +89,10 @@ type Descriptor struct {
 	Ino  uint64 `json:"ino"`
 	Born uint64 `json:"born,omitempty"`
 	// Socket is what the keeper of sockets knows of it (KindListener,
-	// KindConnection); nil if nothing is known.
+	// KindConnection, KindSocket); nil if nothing is known.
 	Socket *SocketState `json:"socket,omitempty"`
+	// Made is how the guest made it (KindSocket).
+	Made *MadeSocket `json:"made,omitempty"`
 	// Listing is the directory's content as of the last rewind, while the guest
 	// may still be reading it. The cookie of an entry is its index plus one.
 	Listing *Listing `json:"listing,omitempty"`

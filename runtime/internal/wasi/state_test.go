@@ -30,7 +30,9 @@ func fullState() *State {
 			{FD: 10, Kind: KindListener, Source: 4, Type: FileSocketStream, Socket: &SocketState{Keeper: 1<<64 - 1, ID: 3, Local: "here"}},
 			{FD: 1000, Kind: KindConnection, Source: 4, Type: FileSocketStream, Socket: &SocketState{Keeper: 1, ID: 2,
 				Position: SocketPosition{Dialled: true, Consumed: 1<<64 - 1, Written: 5, Closed: true, Deaf: true}, Remote: "\xff"}},
-			{FD: 1001, Kind: KindFile, Path: "empty", Type: FileDirectory, Listing: &Listing{}},
+			{FD: 1002, Kind: KindSocket, Type: FileSocketStream, Made: &MadeSocket{Network: "tcp4", Phase: PhaseListening, Bound: "127.0.0.1:5",
+				Remote: "127.0.0.1:6", Backlog: 5, Options: []SocketOptionValue{{OptionReuseAddr, 1}}}},
+			{FD: 1003, Kind: KindFile, Path: "empty", Type: FileDirectory, Listing: &Listing{}},
 		},
 		Clocks:  Clocks{Monotonic: 1<<63 - 1, CPU: 12},
 		Cut:     1<<64 - 1,
@@ -85,6 +87,12 @@ func TestStateRefused(t *testing.T) {
 		"a negative version":      replace(`"version":2`, `"version":-1`),
 		"a version without it":    replace(`"version":2`, `"version":1`),
 		"a socket of a file":      replace(`"path":".",`, `"path":".","socket":{"keeper":1,"id":1,"position":{"consumed":0,"written":0}},`),
+		"a socket not made":       replace(`"made":{`, `"x":{`),
+		"a network of no kind":    replace(`"network":"tcp4"`, `"network":"tcp"`),
+		"a bad bound address":     replace(`"bound":"127.0.0.1:5"`, `"bound":"here"`),
+		"an unknown phase":        replace(`"phase":"listening"`, `"phase":"full"`),
+		"a bad backlog":           replace(`"backlog":5`, `"backlog":-5`),
+		"an unknown option":       replace(`"option":0`, `"option":2`),
 		"a long address":          replace(`"local":"here"`, `"local":"`+strings.Repeat("x", maxPathBytes+1)+`"`),
 		"an unknown field":        replace(`"clocks":{`, `"clocks":{"moon":1,`),
 		"bytes behind":            append(bytes.Clone(good), "x"...),
@@ -92,7 +100,7 @@ func TestStateRefused(t *testing.T) {
 		"a clock below zero":      replace(`"monotonic":`, `"monotonic":-`),
 		"descriptors out of line": replace(`"fd":9,`, `"fd":2,`),
 		"a descriptor twice":      replace(`"fd":9,`, `"fd":3,`),
-		"a huge descriptor":       replace(`"fd":1001`, `"fd":1048576`),
+		"a huge descriptor":       replace(`"fd":1003`, `"fd":1048576`),
 		"an unknown kind":         replace(`"kind":"listener"`, `"kind":"plumber"`),
 		"a standard stream 3":     replace(`"source":2`, `"source":3`),
 		"a negative source":       replace(`"source":2`, `"source":-1`),
@@ -137,7 +145,7 @@ func TestStateRefused(t *testing.T) {
 // savedTypes are the types that the State consists of.
 var savedTypes = []reflect.Type{
 	reflect.TypeFor[State](), reflect.TypeFor[PreopenState](), reflect.TypeFor[Descriptor](), reflect.TypeFor[Clocks](), reflect.TypeFor[Pending](),
-	reflect.TypeFor[SocketState](), reflect.TypeFor[SocketPosition](),
+	reflect.TypeFor[SocketState](), reflect.TypeFor[SocketPosition](), reflect.TypeFor[MadeSocket](), reflect.TypeFor[SocketOptionValue](),
 }
 
 // TestEveryFieldIsDeclared fails on a field that is neither saved nor declared
@@ -156,10 +164,11 @@ func TestEveryFieldIsDeclared(t *testing.T) {
 	declared := map[reflect.Type]map[string]string{
 		reflect.TypeFor[Host](): {
 			"args": "saved: State.Args", "env": "saved: State.Env", "preopens": "saved: State.Preopens", "listeners": "saved: State.Listeners", "table": "saved: State.Descriptors",
-			"cut":  "saved: State.Cut, another one each time",
+			"cut": "saved: State.Cut, another one each time", "attached": "decided by Restore",
 			"exit": "saved: State.Exit", "pending": "saved: State.Pending",
 			"monotonicBase": "saved: State.Clocks.Monotonic is it plus the kernel's clock", "cpuBase": "saved: State.Clocks.CPU, likewise",
-			"issued": "saved: State.Pending.Issued; of no meaning between calls", "deadline": "saved: State.Pending.Deadline, likewise",
+			"resumes": "set by Call and Resume",
+			"issued":  "saved: State.Pending.Issued; of no meaning between calls", "deadline": "saved: State.Pending.Deadline, likewise",
 			"k": "given to Restore", "cfg": "given to Restore",
 			"count": "follows from table", "iov": "scratch", "poll": "scratch",
 		},
