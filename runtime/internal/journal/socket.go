@@ -48,9 +48,15 @@ func (j *Journal) settleSockets() {
 		received, sent := j.ahead(o)
 		s := j.past.segs[len(j.past.segs)-1]
 		from := j.past.end + recordHeader + 8
-		if received > 0 && uint64(from)+received <= uint64(s.room) && received <= maxRecv {
+		switch {
+		case received == 0:
+		case uint64(len(j.early[o.socket.ID])) == received:
+			o.early = append([]byte(nil), j.early[o.socket.ID]...)
+			o.socket.Position.Consumed += received
+		case uint64(from)+received <= uint64(s.room) && received <= maxRecv:
 			o.early = append([]byte(nil), s.mem[from:from+int(received)]...)
 			o.socket.Position.Consumed += received
+			j.landed = o
 		}
 		if sent > 0 {
 			o.sent = int(sent)
@@ -63,6 +69,24 @@ func (j *Journal) settleSockets() {
 			}
 		}
 	}
+}
+
+// keepEarly makes a record of what lies behind the past, where it lies: the next crash may come
+// before the guest has it.
+func (j *Journal) keepEarly(s *segment) {
+	if o := j.landed; o != nil {
+		binary.LittleEndian.PutUint64(s.mem[s.tail+recordHeader:], o.socket.ID)
+		s.seal(opEarly, 0, 0, 8+len(o.early))
+		j.landed = nil
+	}
+}
+
+// setEarly notes what a connection has received and the guest has not.
+func (j *Journal) setEarly(id uint64, b []byte) {
+	if j.early == nil {
+		j.early = map[uint64][]byte{}
+	}
+	j.early[id] = append([]byte(nil), b...)
 }
 
 var errNotKept = errors.New("nobody has kept it")
@@ -88,6 +112,9 @@ func (j *Journal) moves(h wasi.Handle, received, sent int) {
 	if o := j.object(h); o != nil && o.socket != nil {
 		o.socket.Position.Consumed += uint64(received)
 		o.socket.Position.Written += uint64(sent)
+		if e := j.early[o.socket.ID]; received > 0 && e != nil {
+			j.early[o.socket.ID] = e[min(received, len(e)):]
+		}
 	}
 }
 
