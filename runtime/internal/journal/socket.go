@@ -59,13 +59,13 @@ func (j *Journal) settleSockets() {
 	}
 	if under != nil {
 		received, sent := j.ahead(under)
-		s := j.past.segs[len(j.past.segs)-1]
-		from := j.past.end + recordHeader + 8
 		switch {
-		case sent > maxRead || received > maxRecv || received > 0 && uint64(from)+received > uint64(s.room):
+		case sent > maxRead || received > maxRecv:
 			return // no call moves so much
 		case received > 0:
-			under.early = append([]byte(nil), s.mem[from:from+int(received)]...)
+			if !j.findEarly(under, received) {
+				return
+			}
 			under.socket.Position.Consumed += received
 		default:
 			under.sent = int(sent)
@@ -81,6 +81,44 @@ func (j *Journal) settleSockets() {
 			}
 		}
 	}
+}
+
+// findEarly finds what a connection has received and the guest has not: in a record of its own,
+// since the crash before this one, or behind the last record.
+func (j *Journal) findEarly(o *object, received uint64) bool {
+	if b, ok := j.early[o.socket.ID]; ok {
+		if uint64(len(b)) != received {
+			return false
+		}
+		o.early = append([]byte(nil), b...)
+		return true
+	}
+	s := j.past.segs[len(j.past.segs)-1]
+	from := j.past.end + recordHeader + 8
+	if uint64(from)+received > uint64(s.room) {
+		return false
+	}
+	o.early = append([]byte(nil), s.mem[from:from+int(received)]...)
+	j.landed = o
+	return true
+}
+
+// keepEarly makes a record of what lies behind the past, where it lies: the next crash may come
+// before the guest has it.
+func (j *Journal) keepEarly(s *segment) {
+	if o := j.landed; o != nil {
+		binary.LittleEndian.PutUint64(s.mem[s.tail+recordHeader:], o.socket.ID)
+		s.seal(opEarly, 0, 0, 8+len(o.early))
+		j.landed = nil
+	}
+}
+
+// setEarly notes what a connection has received and the guest has not.
+func (j *Journal) setEarly(id uint64, b []byte) {
+	if j.early == nil {
+		j.early = map[uint64][]byte{}
+	}
+	j.early[id] = append([]byte(nil), b...)
 }
 
 var errNotKept = errors.New("nobody has kept it")
@@ -106,6 +144,9 @@ func (j *Journal) moves(h wasi.Handle, received, sent int) {
 	if o := j.object(h); o != nil && o.socket != nil {
 		o.socket.Position.Consumed += uint64(received)
 		o.socket.Position.Written += uint64(sent)
+		if e := j.early[o.socket.ID]; received > 0 && e != nil {
+			j.early[o.socket.ID] = e[min(received, len(e)):]
+		}
 	}
 }
 
@@ -177,6 +218,9 @@ func (j *Journal) Recv(h wasi.Handle, bufs [][]byte, flags wasi.RecvFlags) (int,
 		scatter(bufs, r.payload[8:])
 		if flags&wasi.RecvPeek == 0 {
 			j.moves(h, len(r.payload)-8, 0)
+			if o := j.object(h); o != nil && o.socket != nil && r.err() == wasi.ESUCCESS {
+				delete(j.early, o.socket.ID) // the guest has it
+			}
 		}
 		return len(r.payload) - 8, r.number(0) != 0, r.err()
 	}
