@@ -81,7 +81,8 @@ type Options struct {
 	// not at once, and must not call the Process.
 	Events func(Event) `json:"-"`
 
-	hooks hooks // of tests
+	offline *offline // of Replay
+	hooks   hooks    // of tests
 }
 
 // Preopen is a directory that the guest is given.

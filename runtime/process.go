@@ -445,6 +445,9 @@ func (p *Process) Run(ctx context.Context) (r Result, err error) {
 	err = p.runGuest()
 	cutErr := p.cutter.stop()
 
+	if p.opt.offline != nil {
+		return Result{Generation: p.base}, err
+	}
 	if p.journal != nil && !errors.Is(err, engine.ErrUnwound) {
 		if left := p.journal.Left(); left != nil && !IsDivergence(err) {
 			err = left
