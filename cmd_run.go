@@ -26,6 +26,7 @@ type runCommand struct {
 	// Flags and arguments.
 	name, cache, memory string
 	durability          string
+	divergence          string
 	every               time.Duration
 	dirs, vars, sockets []string
 	connect, bind       []string
@@ -94,6 +95,7 @@ Exit status: the program's own; 125 an error of Perdure, 126 the program is refu
 	f.Uint64Var(&r.keep, "keep", memsnap.DefaultPolicy().MaxSnapshots, "`N`: how many snapshots are kept; 0: all")
 	f.StringVar(&r.minFree, "min-free", "", "`SPACE` on the disk, such as 1GiB or 5%, below which the oldest snapshots go, and when none\nmay go, no new ones are taken (default 64MiB, or 1% if that is more)")
 	f.BoolVar(&r.integrity, "integrity", false, "when the newest snapshot is damaged, refuse to go on from an older one")
+	f.StringVar(&r.divergence, "on-divergence", "generation", "`WHAT` becomes of a process that cannot be brought to where it was when it was killed.\ngeneration: it goes on from its last snapshot; stop: it does not go on")
 	f.StringVar(&r.memory, "memory", "4GiB", "`LIMIT` of the program's memory, such as 64MiB or 1GiB")
 	addCacheFlag(r.cmd, &r.cache)
 	f.BoolVarP(&r.talk.quiet, "quiet", "q", false, "say only what went wrong")
@@ -137,6 +139,9 @@ func (r *runCommand) options() (o runtime.Options, err error) {
 	}
 	if o.Durability, err = runtime.ParseDurability(r.durability); err != nil {
 		return o, fmt.Errorf("--durability: %w", err)
+	}
+	if o.OnDivergence, err = runtime.ParseOnDivergence(r.divergence); err != nil {
+		return o, fmt.Errorf("--on-divergence: %w", err)
 	}
 	for _, s := range r.dirs {
 		d, err := parseDir(s)
@@ -202,8 +207,7 @@ func (r *runCommand) run(ctx context.Context) error {
 		return err
 	}
 	err = r.once(ctx, o)
-	var diverged *runtime.DivergenceError
-	if errors.As(err, &diverged) && o.OnDivergence != runtime.DivergenceStop {
+	if runtime.IsDivergence(err) && o.OnDivergence != runtime.DivergenceStop {
 		r.talk.warn("%v; it goes on from its last snapshot instead, and what it did since happens again", err)
 		o.Fresh = false
 		err = r.once(ctx, o)
@@ -280,6 +284,10 @@ func (r *runCommand) event(e runtime.Event) {
 		if t.verbose {
 			t.say("%s", e)
 		}
+	case runtime.SocketsEvent:
+		if t.verbose {
+			t.say("%s", e)
+		}
 	case runtime.CommitFailedEvent:
 		// A full disk stays full for a while: once is enough.
 		if s := e.Err.Error(); s != r.lastFailure || t.verbose {
@@ -322,7 +330,7 @@ func (r *runCommand) sayTrap(e *runtime.TrapError, res runtime.Result) {
 }
 
 // againFlags are the flags that belong to the command that goes on: all but --fresh.
-var againFlags = []string{"state", "name", "every", "dir", "env", "listen", "allow-connect", "allow-bind", "keeper", "keep-for", "durability", "memory", "keep", "min-free", "integrity", "key-file", "cache", "quiet", "verbose"}
+var againFlags = []string{"state", "name", "every", "dir", "env", "listen", "allow-connect", "allow-bind", "keeper", "keep-for", "durability", "on-divergence", "memory", "keep", "min-free", "integrity", "key-file", "cache", "quiet", "verbose"}
 
 // again returns the command that goes on with the process, with one flag more if that is not empty.
 func (r *runCommand) again(flag string) string {

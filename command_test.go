@@ -42,7 +42,7 @@ func TestJSONIsDocumented(t *testing.T) {
 	root := testRoot()
 	for name, value := range map[string]any{
 		"generations": []generationJSON{}, "verify": []verifiedJSON{}, "check": checkJSON{}, "stack": stackJSON{},
-		"purge": purgedJSON{}, "diff": diffJSON{}, "dump": dumpJSON{},
+		"purge": purgedJSON{}, "diff": diffJSON{}, "dump": dumpJSON{}, "journal": []journalJSON{},
 		"ps": []daemon.Process{}, "snapshot": []snapshotJSON{}, "events": daemon.Event{}, "reload": daemon.Reloaded{}, "call": callJSON{},
 	} {
 		c, _, err := root.Find([]string{name})

@@ -156,7 +156,7 @@ the same command again, and it goes on from where it was, in the middle of a fun
 		c.GroupID = groupServe
 		root.AddCommand(c)
 	}
-	for _, c := range []*cobra.Command{newGenerationsCommand(env), newStackCommand(env), newVerifyCommand(env), newCheckCommand(env),
+	for _, c := range []*cobra.Command{newGenerationsCommand(env), newStackCommand(env), newJournalCommand(env), newReplayCommand(env), newVerifyCommand(env), newCheckCommand(env),
 		newDiffCommand(env), newDumpCommand(env)} {
 		c.GroupID = groupLook
 		root.AddCommand(c)
@@ -165,7 +165,7 @@ the same command again, and it goes on from where it was, in the middle of a fun
 		c.GroupID = groupKeep
 		root.AddCommand(c)
 	}
-	root.AddCommand(newVersionCommand(env), newWorkerCommand())
+	root.AddCommand(newVersionCommand(env), newWorkerCommand(), newManCommand(env))
 	return root
 }
 

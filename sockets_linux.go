@@ -110,4 +110,12 @@ func (k kept) Unmoved(fd int, at runtime.SocketPosition) (same, over bool, err e
 	return saved.Unmoved(now, over), over, nil
 }
 
+func (k kept) Position(fd int, dialled bool) (at runtime.SocketPosition, over bool, err error) {
+	now, over, err := netpersist.PositionOf(fd, dialled)
+	if err != nil {
+		return at, false, fmt.Errorf("where the connection stands: %w", err)
+	}
+	return runtime.SocketPosition{Dialled: dialled, Consumed: now.Consumed, Written: now.Written, Closed: now.Closed, Deaf: now.Deaf}, over, nil
+}
+
 var _ runtime.SocketKeeper = kept{}

@@ -24,9 +24,20 @@ const (
 // Durability is what survives a crash beyond the newest generation.
 type Durability string
 
-// The levels of durability. There is one as long as there is no journal.
+// The levels of durability.
 const (
-	DurabilityNone Durability = "none" // a process goes on from its newest generation
+	DurabilityNone    Durability = "none"    // a process goes on from its newest generation
+	DurabilityProcess Durability = "process" // nothing is lost when a process dies, however it does
+	DurabilityDisk    Durability = "disk"    // nor when the power fails
+)
+
+// OnDivergence is what becomes of a process that cannot be brought to where it was when it was killed.
+type OnDivergence string
+
+// What to do about a process whose journal cannot be followed.
+const (
+	DivergenceGeneration OnDivergence = "generation" // it goes on from its newest generation; what came after happens again
+	DivergenceStop       OnDivergence = "stop"       // it does not go on until an operator decides
 )
 
 // OnChange is what the daemon does when the file of a program is replaced.

@@ -62,6 +62,11 @@ type Snapshot struct {
 	Every Duration `toml:"every" apply:"now"`
 	// Durability is what survives a crash beyond the newest generation.
 	Durability Durability `toml:"durability" apply:"start"`
+	// JournalMax is after how many recorded bytes a generation is taken at once, which bounds how long it takes to go on
+	// after a crash.
+	JournalMax Size `toml:"journal_max" apply:"start"`
+	// OnDivergence is what becomes of a process that cannot be brought to where it was.
+	OnDivergence OnDivergence `toml:"on_divergence" apply:"start"`
 	// MaxShare is the part of the time that snapshots may take; Every stretches to keep it.
 	MaxShare Percent `toml:"max_share" apply:"now"`
 }
@@ -172,7 +177,7 @@ func Default() Config {
 			OnChange:    Replace,
 		},
 		Settings: Settings{
-			Snapshot: Snapshot{Every: Duration(time.Second), Durability: DurabilityNone, MaxShare: 25},
+			Snapshot: Snapshot{Every: Duration(time.Second), Durability: DurabilityProcess, JournalMax: 64 * MiB, OnDivergence: DivergenceGeneration, MaxShare: 25},
 			Memsnap: Memsnap{
 				Redundancy: 3,
 				Integrity:  true,

@@ -64,7 +64,7 @@ line 7, column 1: daemon.log_level: is a list; write text in quotes
 line 8, column 1: daemon.socket: is a table; write text in quotes
 line 9, column 1: daemon.metrics_listen: is a whole number; write an address in quotes, like "127.0.0.1:9464"
 line 11, column 1: memsnap.min_free: is true or false; write an amount of space, like "256MiB" or "5%"
-line 13, column 1: snapshot.durability: there is no "full"; write "none"`},
+line 13, column 1: snapshot.durability: there is no "full"; write "none", "process" or "disk"`},
 		{"plain numbers", "[snapshot]\nmax_share = 25\nevery = 0\n[memsnap]\nbufsize = -1\nmin_free = -1\nexpiration = -3600\n[limits]\nmemory = 65536\nconfine = 1\n[process.a]\nenv = 1",
 			`line 2, column 1: snapshot.max_share: is a whole number; write a share in quotes, like "25%"
 line 5, column 1: memsnap.bufsize: -1: a size cannot be negative
@@ -90,7 +90,7 @@ env = { LANG = 1, A = "a\u0000", "B=C" = "" }
 dirs = ["srv:/srv", "/a:/b", "/c:/b", "/a\u0000", "/d:/e\u0000", {a = 1}, [1]]
 listen = ["tcp://:80", "tcp://:80", "unix://x", "tcp://:0", "tcp://:0"]
 on_change = "restart"
-snapshot = { every = "1us", durability = "process" }
+snapshot = { every = "1us", durability = "power" }
 [process."my app".limits]
 pids = 1
 `, `line 3, column 1: process.web: is a whole number; write a table, with its keys below it
@@ -111,7 +111,7 @@ line 11, column 24: process."my app".listen[1]: "tcp://:80" is listen[0] already
 line 11, column 37: process."my app".listen[2]: "x" is a relative path; write an absolute one
 line 12, column 1: process."my app".on_change: there is no "restart"; write "replace" or "hold"
 line 13, column 14: process."my app".snapshot.every: 1µs is out of range; write 1ms to 1d, or 0s for only at a stop and on request
-line 13, column 29: process."my app".snapshot.durability: "process" needs the journal, which this version does not have; write "none": after a crash a process goes on from its newest generation
+line 13, column 29: process."my app".snapshot.durability: there is no "power"; write "none", "process" or "disk"
 line 15, column 1: process."my app".limits.pids: 1 is out of range; write 32 to 1000000, or 0 for no limit`},
 		{"two processes with one address", "[process.a]\nlisten = [\"tcp://:80\"]\n[process.b]\nlisten = [\"unix:///run/b\", \"tcp://:80\"]",
 			`line 4, column 28: process.b.listen[1]: "tcp://:80" is an address of process.a too; choose another`},

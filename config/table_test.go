@@ -16,7 +16,7 @@ func TestTable(t *testing.T) {
 		`"memsnap":{"bufsize":"1MiB","expiration":"0s","integrity":true,"keep_daily":0,"keep_hourly":0,"keep_last":0,"keep_minutely":0,"key_file":"",` +
 		`"max_snapshots":64,"min_free":"256MiB","min_snapshots":2,"redundancy":3,"threshold":100,"verbose":false},"on_change":"replace",` +
 		`"restart":{"backoff":"100ms","backoff_max":"1m","max_traps":3,"policy":"on-failure","reset_after":"1m"},` +
-		`"snapshot":{"durability":"none","every":"1s","max_share":"25%"}}`
+		`"snapshot":{"durability":"process","every":"1s","journal_max":"64MiB","max_share":"25%","on_divergence":"generation"}}`
 	if string(got) != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

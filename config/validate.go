@@ -165,13 +165,9 @@ func (d *Daemon) dirs() [dirsOfDaemon]namedDir {
 
 func (s *Settings) check(p *problems) {
 	between(p, "snapshot.every", s.Snapshot.Every, Duration(time.Millisecond), Duration(day), "0s for only at a stop and on request")
-	switch d := s.Snapshot.Durability; d {
-	case DurabilityNone:
-	case "process", "disk":
-		p.add("snapshot.durability", `%q needs the journal, which this version does not have; write "none": after a crash a process goes on from its newest generation`, d)
-	default:
-		p.add("snapshot.durability", `there is no %s; write "none"`, quote(string(d)))
-	}
+	oneOf(p, "snapshot.durability", s.Snapshot.Durability, DurabilityNone, DurabilityProcess, DurabilityDisk)
+	between(p, "snapshot.journal_max", s.Snapshot.JournalMax, MiB, 512*MiB, "")
+	oneOf(p, "snapshot.on_divergence", s.Snapshot.OnDivergence, DivergenceGeneration, DivergenceStop)
 	between(p, "snapshot.max_share", s.Snapshot.MaxShare, 1, 100, "")
 	s.Memsnap.check(p)
 	s.Limits.check(p)

@@ -25,7 +25,9 @@ func TestValidateReportsEveryProblem(t *testing.T) {
 	c.Daemon.Settle = Duration(time.Hour)
 	c.Daemon.Rescan = 1
 	c.Snapshot.Every = -1
-	c.Snapshot.Durability = "disk"
+	c.Snapshot.Durability = "power"
+	c.Snapshot.JournalMax = KiB
+	c.Snapshot.OnDivergence = "hope"
 	c.Snapshot.MaxShare = Percent(math.NaN())
 	c.Memsnap = Memsnap{Redundancy: -1, KeyFile: "key", Retention: Retention{
 		MaxSnapshots: 3, MinSnapshots: 4, Expiration: 1,
@@ -62,7 +64,9 @@ daemon.settle: 1h is out of range; write 1ms to 1m, or 0s to take a file at once
 daemon.rescan: 1ns is out of range; write 1s to 1d, or 0s for only after lost events
 daemon.on_change: there is no ""; write "replace" or "hold"
 snapshot.every: -1ns is out of range; write 1ms to 1d, or 0s for only at a stop and on request
-snapshot.durability: "disk" needs the journal, which this version does not have; write "none": after a crash a process goes on from its newest generation
+snapshot.durability: there is no "power"; write "none", "process" or "disk"
+snapshot.journal_max: 1KiB is out of range; write 1MiB to 512MiB
+snapshot.on_divergence: there is no "hope"; write "generation" or "stop"
 snapshot.max_share: NaN% is out of range; write 1% to 100%
 memsnap.redundancy: -1 is out of range; write 1 to 1000000, or 0 to store no page twice
 memsnap.threshold: 0 is out of range; write 10 to 1000000

@@ -150,6 +150,15 @@ func (p *Process) Snapshot(ctx context.Context) (memsnap.Info, error) {
 // loop takes generations at intervals and on request, until the guest has returned. A
 // cut begins only when the last one is durable.
 func (c *cutter) loop(ctx context.Context, p *Process) {
+	if p.opt.offline != nil {
+		select {
+		case <-ctx.Done():
+			// To be asked to leave is all that can come.
+			_, c.err = c.ask(p, wantedCut{suspend: true, discard: true})
+		case <-c.over:
+		}
+		return
+	}
 	var took time.Duration // of the last cut, which ended then
 	ended := time.Now()
 	timer := time.NewTimer(0)
@@ -351,6 +360,14 @@ func (p *Process) cut(capture *engine.Capture) (goOn bool) {
 	// First of all: an interrupt that comes from now on is left for the host call that the
 	// guest makes next, since the wish that it belongs to may be too late for this cut.
 	p.wasi.ClearInterrupt()
+	if off := p.opt.offline; off != nil && off.stopped != nil {
+		image, err := capture.Raw()
+		if err != nil {
+			image = func() (*engine.Image, error) { return nil, err }
+		}
+		off.image = image
+		return false
+	}
 	c.mu.Lock()
 	wanted := c.wanted
 	c.wanted = nil

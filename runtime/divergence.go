@@ -59,19 +59,19 @@ func (p *Process) flawed(why error, what string) error {
 	return nil
 }
 
-func isDivergence(err error) bool {
+// IsDivergence tells whether the guest could not follow the journal, or the journal asked for
+// what the program has not.
+func IsDivergence(err error) bool {
 	var diverged *DivergenceError
-	return errors.As(err, &diverged)
+	return errors.As(err, &diverged) || errors.Is(err, journal.ErrDamaged)
 }
 
 // diverged takes care of the journal that the guest has not followed.
 func (p *Process) diverged(err error) error {
-	var diverged *DivergenceError
-	errors.As(err, &diverged) // it is one
-	if p.opt.OnDivergence == DivergenceStop {
-		return diverged
+	if p.opt.OnDivergence == DivergenceStop || p.journal == nil {
+		return err
 	}
-	return errors.Join(diverged, p.putJournalAside())
+	return errors.Join(err, p.putJournalAside())
 }
 
 // putJournalAside keeps the journal that the program has not followed, for whoever wants to

@@ -99,7 +99,11 @@ func (o *Options) journalMax() uint64 {
 // played first.
 func (p *Process) restoreHost(state []byte, at *journal.Position) error {
 	p.behind = p.kernel
-	if err := p.takeJournal(at); err != nil {
+	take := func() error { return p.takeJournal(at) }
+	if p.opt.offline != nil {
+		take = func() error { return p.takeOffline(state, at) }
+	}
+	if err := take(); err != nil {
 		return err
 	}
 	return p.quietly(func() error {
@@ -181,6 +185,9 @@ func (p *Process) beginLife(after uint64) error {
 			}
 			return p.restoreHost(b.WASI, &at)
 		}
+	}
+	if p.opt.offline != nil {
+		return ErrNoJournal
 	}
 	// What is there belongs to the life before.
 	if err := removeJournal(p.opt.Dir); err != nil {

@@ -65,6 +65,9 @@ func (w *wasiCalls) result(r uint32, stack []uint64, err error) error {
 	case errors.Is(err, wasi.ErrInterrupted):
 		return engine.ErrInterrupted
 	}
+	if off := w.opt.offline; off != nil && errors.As(err, &off.stopped) {
+		return engine.ErrInterrupted // so that its stack is taken
+	}
 	return err
 }
 

@@ -72,7 +72,7 @@ func undisturbedCalls(t *testing.T, calls []string) (answers, states []string, o
 // answers and prints what it does undisturbed.
 func TestReactorSuspend(t *testing.T) {
 	rnd := seed(t)
-	calls := randomCalls(rnd, 60, 13, 3)
+	calls := randomCalls(rnd, 40, 13, 3)
 	want, states, output := undisturbedCalls(t, calls)
 
 	s := newServed(t, nil)
@@ -338,7 +338,7 @@ func TestReactorDiverges(t *testing.T) {
 		if !c.is(s.err) {
 			t.Errorf("%s: %v", c.name, s.err)
 		}
-		s.start()
+		s.start() // that journal is put aside
 		s.expect("total", "i64 0")
 		s.stop()
 	}

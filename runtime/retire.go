@@ -17,10 +17,8 @@ func Retire(dir, name string) (string, error) {
 		return "", err
 	}
 	defer held.Close() // nothing was written that could be lost
-	if had, err := hasState(dir); err != nil {
+	if had, err := hasState(dir); err != nil || !had {
 		return "", err
-	} else if !had {
-		return "", removeJournal(dir)
 	}
 	return retire(dir)
 }

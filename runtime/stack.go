@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"perdure/memsnap"
+	"perdure/runtime/internal/engine"
 	"perdure/runtime/internal/instrument"
 	"perdure/runtime/internal/wasi"
 	"perdure/runtime/internal/wasm"
@@ -65,14 +66,20 @@ func (s *Saved) Backtrace(ctx context.Context, generation uint64) (*Backtrace, e
 	}
 	var names map[uint32]string
 	names, bt.Unnamed = s.names(saved.state.Program)
-	for i := len(saved.image.Frames) - 1; i >= 0; i-- {
-		f := saved.image.Frames[i]
-		bt.Frames = append(bt.Frames, Frame{
+	bt.Frames = framesOf(saved.image, names)
+	return bt, nil
+}
+
+// framesOf returns the frames of an image, innermost first.
+func framesOf(image *engine.Image, names map[uint32]string) (frames []Frame) {
+	for i := len(image.Frames) - 1; i >= 0; i-- {
+		f := image.Frames[i]
+		frames = append(frames, Frame{
 			Func: f.Func, Name: names[f.Func], Offset: f.Offset, InCall: f.InCall,
 			Locals: frameValues(f.Locals), Operands: frameValues(f.Stack),
 		})
 	}
-	return bt, nil
+	return frames
 }
 
 // names returns the names of functions from the program that the process keeps.

@@ -17,13 +17,15 @@ func runtimeOptions(s *Spec) runtime.Options {
 	l := live(c)
 	o := runtime.Options{
 		Dir: s.Dir, Name: s.Name, CacheDir: s.CacheDir, Program: s.Program,
-		Args:        append([]string{filepath.Base(s.Program)}, c.Args...),
-		Every:       l.Every,
-		MaxShare:    l.MaxShare,
-		Keep:        l.Keep,
-		MemoryLimit: uint64(c.Limits.Memory),
-		OpenFiles:   c.Limits.OpenFiles,
-		Durability:  runtime.Durability(c.Snapshot.Durability),
+		Args:         append([]string{filepath.Base(s.Program)}, c.Args...),
+		Every:        l.Every,
+		MaxShare:     l.MaxShare,
+		Keep:         l.Keep,
+		MemoryLimit:  uint64(c.Limits.Memory),
+		OpenFiles:    c.Limits.OpenFiles,
+		Durability:   runtime.Durability(c.Snapshot.Durability),
+		JournalMax:   uint64(c.Snapshot.JournalMax),
+		OnDivergence: runtime.OnDivergence(c.Snapshot.OnDivergence),
 		// Who calls is told what lasts: an answer that a crash takes back would be none.
 		DurableCalls: true,
 	}

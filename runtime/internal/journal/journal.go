@@ -70,7 +70,9 @@ type Journal struct {
 	playing bool       // there are answers of the past left, or nothing is attached yet
 	played  int        // records
 	over    chan struct{}
-	told    bool // over is closed
+	early   map[uint64][]byte // by the keeper's number: received, and not yet given to the guest
+	landed  *object           // whose early bytes lie behind the past
+	told    bool              // over is closed
 
 	// Of the present.
 	seg    *segment // appended to; nil when there is none

@@ -26,6 +26,9 @@ func (j *Journal) MakeSocket(network string) (wasi.Handle, wasi.Errno) {
 
 // Remake implements wasi.Kernel. The host calls it at a start only.
 func (j *Journal) Remake(made wasi.MadeSocket, state *wasi.SocketState) (wasi.Handle, error) {
+	if j.opt.Offline {
+		return j.add(object{real: wasi.NoHandle, dead: wasi.ECONNRESET, kind: wasi.KindConnection}), nil
+	}
 	real, err := j.k.Remake(made, state)
 	if err != nil {
 		return wasi.NoHandle, err
@@ -37,6 +40,7 @@ func (j *Journal) Remake(made wasi.MadeSocket, state *wasi.SocketState) (wasi.Ha
 func (j *Journal) Bind(h wasi.Handle, a wasi.Address) (wasi.Address, wasi.Errno) {
 	k := key(0).text(a.String())
 	if r, ok := j.replay(opBind, k); ok {
+		j.changed(h)
 		return decodeAddress(r.payload), r.err()
 	}
 	real, errno := j.outside(h)
@@ -52,6 +56,7 @@ func (j *Journal) Bind(h wasi.Handle, a wasi.Address) (wasi.Address, wasi.Errno)
 func (j *Journal) StartListening(h wasi.Handle, backlog int) (wasi.Handle, wasi.Errno) {
 	k := key(0).num(int64(backlog))
 	if r, ok := j.replay(opListen, k); ok {
+		j.changed(h)
 		return h, r.err()
 	}
 	real, errno := j.outside(h)
@@ -66,7 +71,18 @@ func (j *Journal) StartListening(h wasi.Handle, backlog int) (wasi.Handle, wasi.
 
 // Connect implements wasi.Kernel.
 func (j *Journal) Connect(h wasi.Handle, a wasi.Address) wasi.Errno {
+	if j.playing {
+		j.changed(h)
+	}
 	return j.effect(opConnect, key(0).text(a.String()), h, false, func(real wasi.Handle) wasi.Errno { return j.k.Connect(real, a) })
+}
+
+// changed notes that a socket is not any more what it was before the past: it cannot be made
+// again.
+func (j *Journal) changed(h wasi.Handle) {
+	if o := j.object(h); o != nil {
+		o.made, o.socket = nil, nil
+	}
 }
 
 // RecvFrom implements wasi.Kernel.
@@ -75,9 +91,7 @@ func (j *Journal) RecvFrom(h wasi.Handle, bufs [][]byte, flags wasi.RecvFlags) (
 	k := key(0).num(int64(flags), int64(total(bufs)))
 	if r, ok := j.replay(opRecvFrom, k); ok {
 		n := r.number(1)
-		if n < 0 || n > int64(len(r.payload)-16) {
-			return 0, false, wasi.Address{}, r.err()
-		}
+		j.require(r, n >= 0 && n <= int64(len(r.payload)-16) && n <= int64(total(bufs)))
 		scatter(bufs, r.payload[16:16+n])
 		return int(n), r.number(0) != 0, decodeAddress(r.payload[16+n:]), r.err()
 	}
@@ -110,6 +124,7 @@ func (j *Journal) RecvFrom(h wasi.Handle, bufs [][]byte, flags wasi.RecvFlags) (
 func (j *Journal) SendTo(h wasi.Handle, bufs [][]byte, to wasi.Address) (int, wasi.Errno) {
 	k := key(0).data(bufs...).text(to.String())
 	if r, ok := j.replay(opSendTo, k); ok {
+		j.require(r, r.number(0) >= 0 && r.number(0) <= int64(total(bufs)))
 		return int(r.number(0)), r.err()
 	}
 	j.commit()

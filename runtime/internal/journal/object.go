@@ -31,6 +31,11 @@ type object struct {
 	stat  wasi.Stat // what it was; zero if unknown
 	fd    int64     // of the guest, for warnings; -1 if unknown
 	gone  bool      // its name was removed, or never known
+
+	socket *wasi.SocketState // as the keeper knows it; nil if it does not
+	made   *wasi.MadeSocket  // that the guest made, before the past; nil if it has changed since
+	early  []byte            // was received by the call under way at the crash
+	sent   int               // bytes that the call under way had sent
 }
 
 // is tells whether o is a file that is open, and the one that was so described.
@@ -91,8 +96,12 @@ func (j *Journal) Deferred() bool { return j.playing }
 func (j *Journal) Promise(a wasi.Attachment) wasi.Handle {
 	o := object{real: wasi.NoHandle, kind: a.Kind, root: a.Root, path: a.Path, flags: a.Flags, stat: a.Stat, fd: a.FD,
 		dead: wasi.EIO, gone: a.Path == ""}
-	if a.Kind == wasi.KindConnection {
-		o.dead = wasi.ECONNRESET
+	if a.Kind != wasi.KindFile {
+		o.kind, o.dead, o.made = wasi.KindConnection, wasi.ECONNRESET, a.Made
+		if a.Socket != nil {
+			s := *a.Socket
+			o.socket = &s
+		}
 	}
 	if a.Root {
 		if p := j.RootPath(a.Path); p != "" {
@@ -126,7 +135,9 @@ func (j *Journal) attach(under *standing) []wasi.Warning {
 			}
 			switch {
 			case o.kind == wasi.KindConnection:
-				warn(o, "connection is lost; the guest gets ECONNRESET")
+				if err := j.attachSocket(o); err != nil {
+					warn(o, "connection is lost: "+err.Error()+"; the guest gets ECONNRESET")
+				}
 			case o.root:
 				if what := j.attachRoot(o); what != "" {
 					warn(o, what)
@@ -144,6 +155,12 @@ func (j *Journal) attach(under *standing) []wasi.Warning {
 		}
 	}
 	j.positions = nil
+	switch reset, err := j.k.Settle(); {
+	case err != nil:
+		lost = append(lost, wasi.Warning{FD: -1, What: "the keeper of sockets: " + err.Error()})
+	case reset > 0:
+		lost = append(lost, wasi.Warning{FD: -1, What: fmt.Sprintf("%d connections were reset that the guest does not know", reset)})
+	}
 	j.sweepOrphans()
 	return lost
 }

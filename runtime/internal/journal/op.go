@@ -12,6 +12,7 @@ const (
 	opIntent      op = 4 // a call with an effect is about to be carried out: how things stand
 	opLive        op = 5 // what follows was recorded after the past had been played
 	opGap         op = 6 // answers that come here are missing
+	opEarly       op = 7 // what a connection had received, by the call under way at a crash
 	opNow         op = 16
 	opResolution  op = 17
 	opRandom      op = 18
@@ -54,7 +55,7 @@ const (
 )
 
 var opNames = map[op]string{
-	opBase: "cut", opEnd: "end", opBirth: "birth", opIntent: "intent", opLive: "live", opGap: "gap",
+	opBase: "cut", opEnd: "end", opBirth: "birth", opIntent: "intent", opLive: "live", opGap: "gap", opEarly: "early",
 	opNow: "now", opResolution: "resolution", opRandom: "random", opPoll: "poll", opInterrupted: "interrupted",
 	opOpen: "open", opMkdir: "mkdir", opUnlink: "unlink", opRename: "rename", opLink: "link", opSymlink: "symlink",
 	opReadlink: "readlink", opReadDir: "readdir", opClose: "close", opStat: "stat", opSetTimes: "settimes",

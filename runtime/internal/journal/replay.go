@@ -69,6 +69,9 @@ func (j *Journal) peek() (record, bool) {
 			j.spent = append(j.spent, p.segs[0])
 			p.segs, p.next = p.segs[1:], headerSize
 		default:
+			if r.op == opEarly && len(r.payload) > 8 {
+				j.setEarly(uint64(r.number(0)), r.payload[8:])
+			}
 			p.next = r.end
 		}
 	}
@@ -79,7 +82,7 @@ func (j *Journal) peek() (record, bool) {
 func (j *Journal) resume() error {
 	p := j.past
 	s := p.segs[len(p.segs)-1]
-	if err := s.append(p.end); err != nil {
+	if err := s.append(p.end, func() { j.keepEarly(s) }); err != nil {
 		return fmt.Errorf("go on in journal %s: %w", s.path, err)
 	}
 	p.segs = p.segs[:len(p.segs)-1]
@@ -136,6 +139,11 @@ func (j *Journal) GoLive() error {
 	if _, more := j.peek(); more {
 		return errors.New("the past has not been played yet")
 	}
+	for i := range j.objects {
+		if n, sent := j.ahead(&j.objects[i]); n > 0 || sent > 0 {
+			return errors.New("the call that was under way at the crash is not finished yet")
+		}
+	}
 	return j.goLive(nil)
 }
 
@@ -158,6 +166,7 @@ func (j *Journal) goLive(under *standing) error {
 	if j.opt.Offline {
 		j.fail(&StoppedError{Record: j.played, End: true})
 	}
+	j.settleSockets()
 	if err := j.resume(); err != nil {
 		return err
 	}

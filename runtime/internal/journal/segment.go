@@ -269,8 +269,8 @@ func (s *segment) seal(o op, key uint32, errno uint16, n int) {
 
 // append makes the segment, which was opened for reading, ready for new records behind the
 // offset. What lay there is gone, such as a record that was never sealed: whatever it holds must
-// not be met again.
-func (s *segment) append(offset int) error {
+// not be met again. Before that, first may make a record of what lies there.
+func (s *segment) append(offset int, first func()) error {
 	if err := unix.Munmap(s.mem); err != nil {
 		return err
 	}
@@ -278,13 +278,15 @@ func (s *segment) append(offset int) error {
 	if err := s.mapFile(reserve, true); err != nil {
 		return err
 	}
+	s.tail = offset
+	first()
 	// What has storage keeps it, since the disk may be full.
-	room := min(s.room, (offset+spare+pageSize-1)/pageSize*pageSize)
-	clear(s.mem[offset:room])
+	room := min(s.room, (s.tail+spare+pageSize-1)/pageSize*pageSize)
+	clear(s.mem[s.tail:room])
 	if err := s.f.Truncate(int64(room)); err != nil {
 		return err
 	}
-	s.tail, s.room = offset, room
+	s.room = room
 	return nil
 }
 

@@ -20,10 +20,14 @@ type Deferrer interface {
 
 // Attachment is what a Deferrer will attach.
 type Attachment struct {
-	Kind  Kind      // KindFile or KindConnection
+	Kind  Kind      // KindFile, KindConnection or KindSocket
 	Root  bool      // a directory that the guest was given
 	Path  string    // where it was, in the host's terms; empty if it had no name any more
 	Flags OpenFlags // to open it with
 	Stat  Stat      // what it was, as far as that was saved
 	FD    int64     // the guest's number, for warnings; -1 if it has none
+	// Socket is where the connection was and stood, nil if nobody holds it; Made, of a socket that
+	// the guest made, what it was.
+	Socket *SocketState
+	Made   *MadeSocket
 }

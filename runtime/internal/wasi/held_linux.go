@@ -82,6 +82,19 @@ func (s *System) Adopt(state SocketState) (h Handle, err error) {
 	return Handle(held.FD), nil
 }
 
+// Held implements Kernel.
+func (s *System) Held(state SocketState) (SocketPosition, bool) {
+	if s.keeper == nil || state.Keeper == 0 || state.Keeper != s.keeper.Instance() {
+		return SocketPosition{}, false
+	}
+	held, ok := s.held[state.ID]
+	if !ok || held.Datagram {
+		return SocketPosition{}, false
+	}
+	at, over, err := s.keeper.Position(held.FD, state.Position.Dialled)
+	return at, err == nil && !over
+}
+
 // unmoved returns nil if a socket stands where the guest left it.
 func (s *System) unmoved(h KeptSocket, at SocketPosition) error {
 	if h.Datagram {

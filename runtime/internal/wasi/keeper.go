@@ -32,6 +32,9 @@ type SocketKeeper interface {
 	// Unmoved reports whether a TCP connection stands at that position, by the kernel's counters, and whether it is over
 	// for both sides, when they may say that it has moved though it has not. An error says that they do not tell.
 	Unmoved(fd int, at SocketPosition) (same, over bool, err error)
+	// Position returns where a TCP connection stands, and whether it is over for both sides, when what it says may be off
+	// by one. Dialled says that the guest opened it.
+	Position(fd int, dialled bool) (at SocketPosition, over bool, err error)
 }
 
 // KeptSocket is a socket that the keeper holds too.

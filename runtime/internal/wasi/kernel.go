@@ -151,6 +151,9 @@ type Kernel interface {
 	// is the one of the last run, with the connections that came since; else
 	// the address last is tried first, if it is not empty.
 	Listen(key, network, address, last string) (Handle, error)
+	// Held returns where a connection stands that can be adopted; false if that is
+	// not held or cannot be told.
+	Held(s SocketState) (SocketPosition, bool)
 	// Adopt takes back a connection that stands where the guest left it. The error
 	// says why there is none; the peer sees a reset then.
 	Adopt(s SocketState) (Handle, error)
