@@ -50,12 +50,11 @@ func TestMaintainIsExclusive(t *testing.T) {
 
 // TestPinBesideAWorker wants a pin to hold while a worker purges, and to leave the file alone that it writes.
 func TestPinBesideAWorker(t *testing.T) {
-	b, saved := suspended(t, "counter", 20*time.Millisecond)
-	infos, err := saved.Generations()
-	if err != nil {
+	b, saved := suspended(t, "counter", 0)
+	const first = 1
+	if _, err := Rollback(t.Context(), b.opt.Dir, "counter", first, memsnap.Options{}); err != nil { // so that it is not the newest
 		t.Fatal(err)
 	}
-	first := infos[0].Number
 	unfinished := filepath.Join(b.opt.Dir, generationsDir, "00000000000000ff"+unfinishedSuffix)
 	if err := os.WriteFile(unfinished, nil, 0o600); err != nil {
 		t.Fatal(err)
