@@ -28,7 +28,7 @@ type Options struct {
 	// Now is the wall clock for Info.Time; nil means time.Now. Nothing depends on its order.
 	Now func() time.Time
 	// CommitWorkers is how many goroutines compress and checksum during a commit, beside the one that writes; 0 means 2, or 1
-	// where GOMAXPROCS is 2 or less, since more would only keep the writer waiting.
+	// where GOMAXPROCS is 1.
 	CommitWorkers int
 	// RestoreWorkers is how many goroutines read, check and decompress during Restore and Verify; 0 means GOMAXPROCS.
 	RestoreWorkers int
@@ -84,7 +84,7 @@ func Open(dir string, o Options) (*Store, error) {
 		s.now = time.Now
 	}
 	if s.commitWorkers <= 0 {
-		s.commitWorkers = max(1, min(2, runtime.GOMAXPROCS(0)-1))
+		s.commitWorkers = min(2, runtime.GOMAXPROCS(0))
 	}
 	if s.restoreWorkers <= 0 {
 		s.restoreWorkers = runtime.GOMAXPROCS(0)
