@@ -9,6 +9,7 @@ SHELL       := bash
 GO          ?= go
 # Tools are pinned here, not in go.mod: they are no part of what is built.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+NFPM        := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.0
 BENCHSTAT   := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 
 COUNT       ?= 6
@@ -88,6 +89,14 @@ fuzz: ## every fuzz target for FUZZTIME=30s
 .PHONY: soak
 soak: ## the soak tests for SOAK=1h
 	PERDURE_SOAK=$(SOAK) $(GO) test -tags slow -count=1 -timeout 0 -v -run '^TestSoak' ./...
+
+.PHONY: deb
+deb: ## the Debian package, into build/
+	NFPM=$(NFPM) bash packaging/deb.sh
+
+.PHONY: systemd
+systemd: deb ## install, upgrade, reboot and remove that package under a real systemd; needs Debian and root
+	bash packaging/test/systemd.sh
 
 .PHONY: guests
 guests: ## rebuild the guest programs of testdata/guests; installs compilers where it may

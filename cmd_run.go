@@ -207,8 +207,7 @@ func (r *runCommand) run(ctx context.Context) error {
 		return err
 	}
 	err = r.once(ctx, o)
-	var diverged *runtime.DivergenceError
-	if errors.As(err, &diverged) && o.OnDivergence != runtime.DivergenceStop {
+	if runtime.IsDivergence(err) && o.OnDivergence != runtime.DivergenceStop {
 		r.talk.warn("%v; it goes on from its last snapshot instead, and what it did since happens again", err)
 		o.Fresh = false
 		err = r.once(ctx, o)
@@ -282,6 +281,10 @@ func (r *runCommand) event(e runtime.Event) {
 			localTime(e.Generation.Time), e.Took.Milliseconds())
 	case runtime.CommittedEvent:
 		r.lastFailure = ""
+		if t.verbose {
+			t.say("%s", e)
+		}
+	case runtime.SocketsEvent:
 		if t.verbose {
 			t.say("%s", e)
 		}

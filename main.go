@@ -165,7 +165,7 @@ the same command again, and it goes on from where it was, in the middle of a fun
 		c.GroupID = groupKeep
 		root.AddCommand(c)
 	}
-	root.AddCommand(newVersionCommand(env), newWorkerCommand())
+	root.AddCommand(newVersionCommand(env), newWorkerCommand(), newManCommand(env))
 	return root
 }
 

@@ -35,13 +35,14 @@ func TestParseListener(t *testing.T) {
 		"tcp6://[::1]:80":        {Network: "tcp6", Address: "[::1]:80"},
 		"tcp4://localhost:65535": {Network: "tcp4", Address: "localhost:65535"},
 		"unix:///run/s.sock":     {Network: "unix", Address: "/run/s.sock"},
+		"udp://localhost:1":      {Network: "udp", Address: "localhost:1"},
 	} {
 		if got, err := parseListener(in); err != nil || got != want {
 			t.Errorf("%q: got %+v, %v; want %+v", in, got, err, want)
 		}
 	}
 	for _, in := range []string{"", "tcp", "tcp://", "tcp://localhost", "tcp://localhost:", "tcp://localhost:65536", "tcp://[::1:80",
-		"udp://localhost:1", "unix://", "http://localhost:80"} {
+		"udp://localhost", "unix://", "http://localhost:80"} {
 		if got, err := parseListener(in); err == nil {
 			t.Errorf("%q: got %+v, want an error", in, got)
 		}

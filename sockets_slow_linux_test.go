@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"perdure/runtime"
 )
 
 // soak returns how often a soak test does its work: few times, or many where PERDURE_SOAK asks for long runs.
@@ -93,6 +96,29 @@ func TestSoakManyConnections(t *testing.T) {
 	}
 }
 
+// savedSockets wants the newest generation to have that many sockets, each connection at its position.
+func (s *server) savedSockets(n int) {
+	s.t.Helper()
+	saved, err := runtime.OpenSaved(filepath.Join(s.dir, "state", "server"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	infos, err := saved.Generations()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	list, err := saved.Sockets(s.t.Context(), infos[len(infos)-1].Number)
+	if err != nil || len(list) != n {
+		s.t.Fatalf("%d sockets, %v, want %d", len(list), err, n)
+	}
+	for _, k := range list {
+		is := k.Kind == "listener" && k.Local == s.address || k.Kind == "connection" && k.Remote != "" && k.Position.Consumed == 5 && k.Position.Written == 5
+		if !is || !k.Kept {
+			s.t.Errorf("saved socket %+v", k)
+		}
+	}
+}
+
 // TestConnectionStates takes connections in all sorts of states over a planned restart and over a kill.
 func TestConnectionStates(t *testing.T) {
 	s := newServer(t, guestPath(t, "server"), "--every", "0")
@@ -118,6 +144,7 @@ func TestConnectionStates(t *testing.T) {
 			waitFor(t, s, "a generation", func() bool { return strings.Count(s.stderr.String(), "is durable") > durable })
 			s.kill()
 		}
+		s.savedSockets(6)
 		fmt.Fprint(halfClosed, "last words")
 		if err := halfClosed.CloseWrite(); err != nil {
 			t.Fatal(err)

@@ -154,7 +154,7 @@ func (in inStop) apply(m *machine, _ time.Time) []action {
 }
 
 func (in inRestart) apply(m *machine, now time.Time) []action {
-	acts := inStart{in.fresh}.apply(m, now)
+	acts := inStart(in).apply(m, now)
 	m.restart = true
 	return acts
 }

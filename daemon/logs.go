@@ -19,37 +19,87 @@ type logChain struct {
 	files []*os.File
 }
 
+// maxLooks is how often the files of a log are looked at until they do not change meanwhile.
+const maxLooks = 100
+
 // openLogs opens the files that there are. What is renamed meanwhile stays what it was.
 func openLogs(path string) (*logChain, error) {
-	c := &logChain{}
-	// Newest first, so that a rotation in between shows a file twice rather than not at all.
-	for n := 0; ; n++ {
-		name := path
-		if n > 0 {
-			name += "." + strconv.Itoa(n)
-		}
-		f, err := os.Open(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			if n == 0 { // right after a rotation there is none
-				continue
-			}
-			break
-		}
+	for look := 1; ; look++ {
+		names, err := logNames(path)
 		if err != nil {
-			c.close()
 			return nil, err
 		}
-		if c.has(f) {
-			f.Close()
-			continue
+		c := &logChain{}
+		for _, name := range names {
+			f, err := os.Open(name)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				c.close()
+				return nil, err
+			}
+			c.files = append(c.files, f)
 		}
-		c.files = append(c.files, f)
+		// A rotation renames one file after the other, and what is seen in the middle of one is not in order.
+		if c.are(path, names) || look == maxLooks {
+			return c, nil
+		}
+		c.close()
 	}
-	slices.Reverse(c.files)
-	return c, nil
 }
 
-func (c *logChain) has(f *os.File) bool { return c.index(f) >= 0 }
+// logNames returns the names of the files of a log that there are, oldest first.
+func logNames(path string) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var numbers []int
+	base := filepath.Base(path)
+	for _, e := range entries {
+		rest, ok := strings.CutPrefix(e.Name(), base)
+		if ok && rest == "" {
+			numbers = append(numbers, 0)
+		} else if digits, ok := strings.CutPrefix(rest, "."); ok {
+			if n, err := strconv.Atoi(digits); err == nil && n > 0 && strconv.Itoa(n) == digits {
+				numbers = append(numbers, n)
+			}
+		}
+	}
+	slices.Sort(numbers)
+	slices.Reverse(numbers)
+	names := make([]string, len(numbers))
+	for i, n := range numbers {
+		names[i] = path
+		if n > 0 {
+			names[i] += "." + strconv.Itoa(n)
+		}
+	}
+	return names, nil
+}
+
+// are tells whether the files of the chain have these names now, and no others are there.
+func (c *logChain) are(path string, names []string) bool {
+	now, err := logNames(path)
+	if err != nil || len(c.files) != len(names) || !slices.Equal(now, names) {
+		return false
+	}
+	for i, name := range names {
+		its, err := os.Stat(name)
+		if err != nil {
+			return false
+		}
+		mine, err := c.files[i].Stat()
+		if err != nil || !os.SameFile(its, mine) {
+			return false
+		}
+	}
+	return true
+}
 
 // index returns where in the chain the file is; -1 if it is not.
 func (c *logChain) index(f *os.File) int {
@@ -194,24 +244,14 @@ func (c *logChain) advance(path string, last *os.File) error {
 
 // removeLogs removes the output of a process.
 func removeLogs(path string) error {
-	names, err := filepath.Glob(globQuote(path) + ".*")
+	names, err := logNames(path)
 	if err != nil {
 		return err
 	}
-	for _, name := range append(names, path) {
-		if name != path {
-			if _, err := strconv.Atoi(name[len(path)+1:]); err != nil {
-				continue
-			}
-		}
+	for _, name := range names {
 		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove its output: %w", err)
 		}
 	}
 	return nil
-}
-
-// globQuote makes a pattern that matches just the path.
-func globQuote(path string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }

@@ -7,6 +7,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -81,28 +84,90 @@ func (d *duel) report() {
 	d.b.ReportMetric(0, "ns/op") // of both together it says nothing
 }
 
-// BenchmarkCommitRaw commits 64 MiB that do not compress.
+// BenchmarkCommitRaw commits 64 MiB that do not compress, with several numbers of workers and plain writes in turns, and
+// compares the medians. With a guest, a thread computes all the time: guest-lost is the part of its speed that commits
+// take from it while they run, which on a machine with a processor to spare should be nothing.
 func BenchmarkCommitRaw(b *testing.B) {
 	const size = 64 << 20
 	m := anonymous(b, size)
 	fillRandom(m, 1)
-	for _, workers := range []int{1, 2} {
-		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
-			s := openStore(b, Options{CommitWorkers: workers})
-			d := duel{b: b, dir: s.dir}
-			for b.Loop() {
-				info := d.commit(func() Info {
-					w := begin(b, s, 0)
-					w.SetPages(size / PageSize)
-					_ = w.PutPages(0, m)
-					return commit(b, w)
-				})
-				_ = os.Remove(filepath.Join(s.dir, fileName(info.Number)))
-				d.write(m)
+	for _, guest := range []bool{false, true} {
+		b.Run(fmt.Sprintf("guest=%t", guest), func(b *testing.B) {
+			var done atomic.Uint64
+			if guest {
+				stop := spin(&done)
+				defer stop()
 			}
-			d.report()
+			kinds := []int{0, 1, 2, -1} // workers: the default, so many; -1 is a plain write
+			stores := map[int]*Store{}
+			for _, workers := range kinds {
+				stores[workers] = openStore(b, Options{CommitWorkers: max(0, workers)})
+			}
+			took, speed := map[int][]float64{}, map[int][]float64{}
+			turn := func(kind int, f func()) {
+				began, had := time.Now(), done.Load()
+				f()
+				t := time.Since(began).Seconds()
+				took[kind] = append(took[kind], t)
+				speed[kind] = append(speed[kind], float64(done.Load()-had)/t)
+			}
+			d := duel{b: b, dir: stores[-1].dir}
+			for b.Loop() {
+				for _, i := range rand.Perm(len(kinds)) { // whoever comes before leaves the disk something to do
+					kind := kinds[i]
+					if kind < 0 {
+						turn(kind, func() { d.write(m) })
+						continue
+					}
+					s, number := stores[kind], uint64(0)
+					turn(kind, func() {
+						w := begin(b, s, 0)
+						w.SetPages(size / PageSize)
+						_ = w.PutPages(0, m)
+						number = commit(b, w).Number
+					})
+					_ = os.Remove(filepath.Join(s.dir, fileName(number)))
+				}
+				turn(-2, func() { time.Sleep(50 * time.Millisecond) }) // the guest alone
+			}
+			for _, kind := range kinds[:3] {
+				name := fmt.Sprintf("workers-%d", kind)
+				b.ReportMetric(median(took[kind])/median(took[-1]), name+"/plain")
+				if guest {
+					b.ReportMetric(1-median(speed[kind])/median(speed[-2]), name+"-guest-lost")
+				}
+			}
+			b.ReportMetric(median(took[-1])*1000, "plain-ms")
+			b.ReportMetric(0, "ns/op")
 		})
 	}
+}
+
+// spin computes on a thread of its own, as a guest does, and counts, until it is stopped.
+func spin(done *atomic.Uint64) (stop func()) {
+	over, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		runtime.LockOSThread()
+		x := uint64(1)
+		for {
+			select {
+			case <-over:
+				return
+			default:
+			}
+			for range 10_000 {
+				x = x*6364136223846793005 + 1442695040888963407
+			}
+			done.Add(1 + x>>63>>1)
+		}
+	}()
+	return func() { close(over); <-ended }
+}
+
+func median(list []float64) float64 {
+	slices.Sort(list)
+	return list[len(list)/2]
 }
 
 // BenchmarkRestore restores 1 GiB that compresses 2:1 into fresh memory, all checksums checked.

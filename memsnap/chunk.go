@@ -67,6 +67,10 @@ func (c *chunk) encode(scratch []byte) {
 	}
 }
 
+// chunksUnderWay is how many chunks are being encoded, wait to be written or are being written at a time: enough for
+// the encoders to go on while a write takes long.
+func chunksUnderWay(workers int) int { return 2*workers + 4 }
+
 // writeBlocks compresses the pages, chunk after chunk, and writes them while the next ones are compressed.
 func (w *Session) writeBlocks(ctx context.Context, out *output, stored []run) ([]blockEntry, error) {
 	chunks := cutChunks(stored)
@@ -74,7 +78,7 @@ func (w *Session) writeBlocks(ctx context.Context, out *output, stored []run) ([
 		return nil, nil
 	}
 	workers := min(w.store.commitWorkers, len(chunks))
-	under := min(2*workers+1, len(chunks)) // so many chunks are under way at a time
+	under := min(chunksUnderWay(workers), len(chunks))
 	buffers := w.store.buffers.get(under)
 	work := make(chan *chunk, under)
 	var running sync.WaitGroup

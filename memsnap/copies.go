@@ -184,7 +184,7 @@ func (g *Generation) fetchFile(number uint64, ref *mapRef) error {
 	if g.files[number] != nil {
 		return nil
 	}
-	f, err := g.loadOther(number)
+	f, err := g.loadBlocksOf(number)
 	if err != nil {
 		return err
 	}

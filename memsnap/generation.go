@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"sync"
 )
 
@@ -25,15 +26,26 @@ type Generation struct {
 const maxBad = 100
 
 // Bad returns the damage that was found since the generation was opened and did no harm because there was another copy:
-// one error for each file that is lost and for each bad copy, at most 100. It is empty as long as all is well.
+// one error for each file that is lost or hurt and for each bad copy, at most 100. It is empty as long as all is well.
 func (g *Generation) Bad() []error {
 	var list []error
-	for _, err := range g.lost {
+	for _, err := range g.damagedFiles() {
 		list = append(list, err)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return append(list, g.bad...)
+}
+
+// damagedFiles returns the damage of files that did no harm: those that are lost, and those of which the pages are well.
+func (g *Generation) damagedFiles() map[uint64]error {
+	list := maps.Clone(g.lost)
+	for number, f := range g.files {
+		if f.hurt != nil {
+			list[number] = f.hurt
+		}
+	}
+	return list
 }
 
 func (g *Generation) passedOver(err error) {

@@ -37,6 +37,7 @@ type genFile struct {
 	archive  *archivePart
 	sections sectionTable
 	info     infoRecord
+	hurt     error // what is damaged of the metadata; then only header, footer and block table are there
 }
 
 // tailSize is how much of the end of a file is read at first: for most generations that is all their metadata.
@@ -158,6 +159,39 @@ func (s *Store) readGenFile(f durable.File, path string, number uint64, needed b
 	}
 	g.info, err = decodeInfo(path, foot.infoAt(), info)
 	return g, err
+}
+
+// loadBlocks is loadGenFile for a file of which only blocks and sections are needed. If what else its metadata holds is damaged
+// it does without, and says so in hurt: the pages are covered by the block table, that by its own CRC, and whether the file is
+// the one that was meant the caller sees by the root hash in the footer. With a key nothing is believed without the root hash.
+func (s *Store) loadBlocks(number uint64) (*genFile, error) {
+	g, err := s.loadGenFile(number, true)
+	if err == nil || !IsDamage(err) || s.key != nil {
+		return g, err
+	}
+	path := filepath.Join(s.dir, fileName(number))
+	f, openErr := s.open(number)
+	if openErr != nil {
+		return nil, err
+	}
+	defer f.Close() // read only
+	e, endsErr := readEnds(f, path, number, true)
+	if endsErr != nil || s.checkKeyed(path, &e.header) != nil {
+		return nil, err
+	}
+	table := make([]byte, e.footer.BlockTableSize) // no more than the file has
+	at := e.footer.blockTableAt()
+	if _, readErr := f.ReadAt(table, at); readErr != nil || crc32.Checksum(table, castagnoli) != e.footer.BlockTableCRC {
+		return nil, err
+	}
+	g = &genFile{path: path, number: number, header: e.header, footer: e.footer, hurt: err}
+	if g.blocks, endsErr = decodeBlockTable(path, at, table, e.footer.BlocksSize); endsErr != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.moves[number] = true // what is needed of it is better kept elsewhere
+	s.mu.Unlock()
+	return g, nil
 }
 
 // rootHash is the strong hash over a whole generation: over its header and its metadata up to the hash itself. The

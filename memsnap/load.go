@@ -44,6 +44,15 @@ func (g *Generation) loadOther(number uint64) (*genFile, error) {
 	return f, nil
 }
 
+// loadBlocksOf is loadOther for one whose blocks or sections alone are needed.
+func (g *Generation) loadBlocksOf(number uint64) (*genFile, error) {
+	f, err := g.store.loadBlocks(number)
+	if err != nil {
+		return nil, fmt.Errorf("it needs generation %d: %w", number, err)
+	}
+	return f, nil
+}
+
 // loadChain goes along the chain of archives until all pages are known.
 func (g *Generation) loadChain(ctx context.Context) error {
 	loader := newMapLoader(g.file.archive.head.Pages)
@@ -89,7 +98,7 @@ func (g *Generation) loadFiles(ctx context.Context) error {
 	loaded, bad := make([]*genFile, len(missing)), make([]error, len(missing))
 	err := inParallel(ctx, g.store.restoreWorkers, len(missing), func(next func() (int, bool)) (err error) {
 		for i, ok := next(); ok; i, ok = next() {
-			if loaded[i], err = g.loadOther(missing[i]); err == nil {
+			if loaded[i], err = g.loadBlocksOf(missing[i]); err == nil {
 				continue
 			}
 			if !IsDamage(err) || !g.pages.copies() {
@@ -156,6 +165,9 @@ func (g *Generation) checkFiles() error {
 	}
 	for _, sec := range g.file.sections {
 		f := g.files[sec.Generation]
+		if f.hurt != nil {
+			continue // the entry of this generation has to do: it has place, length and SHA-256
+		}
 		if own, ok := f.sections.find(sec.name); !ok || own.sectionEntry != sec.sectionEntry {
 			return &CorruptError{f.path, -1, fmt.Sprintf("a section is missing that generation %d needs", g.file.number)}
 		}

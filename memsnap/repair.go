@@ -60,7 +60,7 @@ type blockOf struct {
 // inspect also returns what to store again.
 func (g *Generation) inspect(ctx context.Context) (*Damage, []copyRequest, error) {
 	d := &Damage{}
-	for n, err := range g.lost {
+	for n, err := range g.damagedFiles() {
 		d.Files = append(d.Files, Skipped{n, err})
 	}
 	slices.SortFunc(d.Files, func(a, b Skipped) int { return cmp.Compare(a.Number, b.Number) })
@@ -94,13 +94,19 @@ func (g *Generation) inspect(ctx context.Context) (*Damage, []copyRequest, error
 		return nil, nil, err
 	}
 	var requests []copyRequest
-	if len(bad) == 0 {
+	if len(bad) == 0 && len(g.damagedFiles()) == len(g.lost) {
 		return d, nil, nil
 	}
 	for page := range g.pages.links {
 		var p PageDamage
 		var keep []backlink
+		hurt := false
 		g.pages.all(uint64(page), func(l backlink) bool {
+			if g.files[l.generation()].hurt != nil && !bad[blockOf{l.generation(), l.position() / pagesPerBlock}] {
+				hurt = true // it is well, but its file is not: it is stored again instead
+				p.Good = append(p.Good, l.generation())
+				return true
+			}
 			if bad[blockOf{l.generation(), l.position() / pagesPerBlock}] {
 				p.Bad = append(p.Bad, l.generation())
 			} else {
@@ -109,12 +115,15 @@ func (g *Generation) inspect(ctx context.Context) (*Damage, []copyRequest, error
 			}
 			return true
 		})
+		if hurt {
+			requests = append(requests, copyRequest{uint64(page), keep[:min(len(keep), maxBacklinks-1)]})
+		}
 		if len(p.Bad) == 0 {
 			continue
 		}
 		p.Page = uint64(page)
 		d.Pages = append(d.Pages, p)
-		if len(keep) > 0 {
+		if len(keep) > 0 && !hurt {
 			requests = append(requests, copyRequest{uint64(page), keep[:min(len(keep), maxBacklinks-1)]})
 		}
 	}
@@ -161,7 +170,7 @@ func (s *Store) Repair(ctx context.Context) (RepairReport, error) {
 		return report, nil // a generation without them would not equal this one
 	}
 	base := g.file.number
-	for len(requests) > 0 {
+	for hurt := len(g.damagedFiles()) > len(g.lost); hurt || len(requests) > 0; hurt = false {
 		n := min(len(requests), repairPages)
 		info, err := s.repair(ctx, base, requests[:n])
 		if err != nil {
@@ -217,10 +226,34 @@ func (s *Store) repair(ctx context.Context, base uint64, requests []copyRequest)
 		return Info{}, err
 	}
 	w.repair, w.requests = true, requests
-	if err := w.KeepSections(); err != nil {
+	if err := w.keepSectionsWell(ctx); err != nil {
 		return Info{}, errors.Join(err, w.Abort())
 	}
 	return w.Commit(ctx)
+}
+
+// keepSectionsWell is KeepSections, but a section in a file that is to be given up is stored again.
+func (w *Session) keepSectionsWell(ctx context.Context) error {
+	var g *Generation
+	for _, sec := range w.base.sections {
+		if !w.store.moving(sec.Generation) {
+			continue
+		}
+		if g == nil {
+			var err error
+			if g, err = w.store.OpenGeneration(ctx, w.base.number); err != nil {
+				return err
+			}
+		}
+		data, err := g.Section(sec.name)
+		if err != nil {
+			return err
+		}
+		if err := w.PutSection(sec.name, data); err != nil {
+			return err
+		}
+	}
+	return w.KeepSections()
 }
 
 // Rollback makes a new generation that equals the given one and is based on it, so that the process goes on from there. What

@@ -304,7 +304,7 @@ func (g *Generation) verify(ctx context.Context) error {
 	if fresh.file.footer.Root != g.file.footer.Root {
 		return &CorruptError{g.file.path, -1, "the file is another one than when it was opened"}
 	}
-	for _, err := range fresh.lost {
+	for _, err := range fresh.damagedFiles() {
 		return err
 	}
 	for i := range fresh.file.sections {

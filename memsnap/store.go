@@ -27,7 +27,8 @@ type Options struct {
 	Key []byte
 	// Now is the wall clock for Info.Time; nil means time.Now. Nothing depends on its order.
 	Now func() time.Time
-	// CommitWorkers is how many goroutines compress and checksum during a commit, beside the one that writes; 0 means 1.
+	// CommitWorkers is how many goroutines compress and checksum during a commit, beside the one that writes; 0 means 2, or 1
+	// where GOMAXPROCS is 2 or less, since more would only keep the writer waiting.
 	CommitWorkers int
 	// RestoreWorkers is how many goroutines read, check and decompress during Restore and Verify; 0 means GOMAXPROCS.
 	RestoreWorkers int
@@ -83,12 +84,12 @@ func Open(dir string, o Options) (*Store, error) {
 		s.now = time.Now
 	}
 	if s.commitWorkers <= 0 {
-		s.commitWorkers = 1
+		s.commitWorkers = max(1, min(2, runtime.GOMAXPROCS(0)-1))
 	}
 	if s.restoreWorkers <= 0 {
 		s.restoreWorkers = runtime.GOMAXPROCS(0)
 	}
-	s.buffers = newBufferPool(2*s.commitWorkers + 2)
+	s.buffers = newBufferPool(chunksUnderWay(s.commitWorkers))
 	entries, err := s.fsys.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, makeDir(s.fsys, dir)

@@ -59,8 +59,9 @@ func (p *Process) flawed(why error, what string) error {
 	return nil
 }
 
-// isDivergence tells whether the guest has not followed its journal.
-func isDivergence(err error) bool {
+// IsDivergence tells whether the guest could not follow the journal, or the journal asked for
+// what the program has not.
+func IsDivergence(err error) bool {
 	var diverged *DivergenceError
 	return errors.As(err, &diverged) || errors.Is(err, journal.ErrDamaged)
 }

@@ -103,6 +103,17 @@ func (e CommitFailedEvent) String() string {
 	return fmt.Sprintf("snapshot failed, the program runs on and the next one is tried as usual: %v", e.Err)
 }
 
+// SocketsEvent tells what became of the sockets at a restore.
+type SocketsEvent struct {
+	Resumed int // connections that go on, listeners and other sockets that are there again
+	Lost    int // those of which the guest gets an error
+	Reset   int // connections that were reset: they had been used after the snapshot
+}
+
+func (e SocketsEvent) String() string {
+	return fmt.Sprintf("%d sockets go on, %d are lost, %d were reset", e.Resumed, e.Lost, e.Reset)
+}
+
 // WarningEvent tells of something that did not come back as it was.
 type WarningEvent struct{ What string }
 

@@ -54,7 +54,8 @@ type Options struct {
 
 	// CommandOnly refuses a reactor, for a caller who calls nothing.
 	CommandOnly bool
-	// DurableCalls makes Call return only when a generation has what the call did.
+	// DurableCalls makes Call return only when a generation or the journal has what the call
+	// did. A journal of DurabilityProcess does not survive the loss of power.
 	DurableCalls bool
 
 	// Every is the time between the starts of two cuts; 0 means only on request and at

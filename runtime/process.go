@@ -449,14 +449,14 @@ func (p *Process) Run(ctx context.Context) (r Result, err error) {
 		return Result{Generation: p.base}, err
 	}
 	if p.journal != nil && !errors.Is(err, engine.ErrUnwound) {
-		if left := p.journal.Left(); left != nil && !isDivergence(err) {
+		if left := p.journal.Left(); left != nil && !IsDivergence(err) {
 			err = left
 		}
 	}
 	var exit *wasi.ExitError
 	var live *journal.LiveError
 	switch {
-	case isDivergence(err):
+	case IsDivergence(err):
 		return Result{Generation: p.base}, p.diverged(err)
 	case errors.As(err, &live):
 		return Result{Generation: p.base}, live

@@ -72,7 +72,7 @@ func undisturbedCalls(t *testing.T, calls []string) (answers, states []string, o
 // answers and prints what it does undisturbed.
 func TestReactorSuspend(t *testing.T) {
 	rnd := seed(t)
-	calls := randomCalls(rnd, 60, 13, 3)
+	calls := randomCalls(rnd, 40, 13, 3)
 	want, states, output := undisturbedCalls(t, calls)
 
 	s := newServed(t, nil)

@@ -60,7 +60,7 @@ func ReadOutcome(dir string) (out Outcome, err error) {
 		return out, err
 	}
 	if err := json.Unmarshal(b, &out); err != nil {
-		return out, fmt.Errorf("%s in %s is not understood: %w", OutcomeFile, dir, err)
+		return out, fmt.Errorf("%s in %s is not understood: %w: %.200q", OutcomeFile, dir, err, b)
 	}
 	if out.Version != SpecVersion {
 		return out, fmt.Errorf("%s in %s has version %d, this program knows %d", OutcomeFile, dir, out.Version, SpecVersion)

@@ -83,7 +83,8 @@ func TestSecondWorker(t *testing.T) {
 }
 
 // TestKilled wants a worker that was killed to be told from one that has ended, and the guest to go on from its newest
-// generation, with what it had written until then in the log: with nothing left out, and with a journal nothing twice.
+// generation, with what it had written until then in the log: with nothing left out, and with a journal nothing twice but
+// what was being written, since the log cannot be asked whether that came through.
 func TestKilled(t *testing.T) {
 	for _, durability := range []config.Durability{config.DurabilityNone, "process"} {
 		t.Run(string(durability), func(t *testing.T) { testKilled(t, durability) })
@@ -97,7 +98,8 @@ func testKilled(t *testing.T, durability config.Durability) {
 	s.Settings.Snapshot.Durability = durability
 	h, c := beginRunning(t, s)
 	last := uint64(0)
-	for range 3 {
+	const kills = 3
+	for range kills {
 		await(t, "generations", func() bool { return generation(t, c) > last+2 })
 		if err := h.Signal(syscall.SIGKILL); err != nil {
 			t.Fatal(err)
@@ -117,13 +119,19 @@ func testKilled(t *testing.T, durability config.Durability) {
 	if _, err := c.Suspend(ctx); err != nil {
 		t.Fatal(err)
 	}
-	most := 0
+	most, twice := 0, 0
 	for _, line := range lines(logged(t, s)) {
 		n, err := strconv.Atoi(line)
-		if err != nil || n > most+1 || n <= most && durability != config.DurabilityNone {
+		if err != nil || n > most+1 || n < most && durability != config.DurabilityNone {
 			t.Fatalf("after %d: %q", most, line)
 		}
+		if n == most {
+			twice++
+		}
 		most = max(most, n)
+	}
+	if twice > kills && durability != config.DurabilityNone {
+		t.Errorf("%d lines are there twice, after %d kills", twice, kills)
 	}
 }
 

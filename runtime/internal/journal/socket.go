@@ -41,27 +41,39 @@ func (j *Journal) ahead(o *object) (received, sent uint64) {
 }
 
 // settleSockets looks which call on a connection was under way at the crash. What it received
-// lies behind the last record, where its own was to be.
+// lies behind the last record, where its own was to be. Where the past has a flaw, or more than
+// one call would have to be it, nothing is known: a connection that has moved is then reset.
 func (j *Journal) settleSockets() {
+	if j.past.flaw != nil {
+		return
+	}
+	var under *object
 	for i := range j.objects {
 		o := &j.objects[i]
-		received, sent := j.ahead(o)
-		s := j.past.segs[len(j.past.segs)-1]
-		from := j.past.end + recordHeader + 8
+		if received, sent := j.ahead(o); received > 0 || sent > 0 {
+			if under != nil || received > 0 && sent > 0 {
+				return
+			}
+			under = o
+		}
+	}
+	if under != nil {
+		received, sent := j.ahead(under)
 		switch {
-		case received == 0:
-		case uint64(len(j.early[o.socket.ID])) == received:
-			o.early = append([]byte(nil), j.early[o.socket.ID]...)
-			o.socket.Position.Consumed += received
-		case uint64(from)+received <= uint64(s.room) && received <= maxRecv:
-			o.early = append([]byte(nil), s.mem[from:from+int(received)]...)
-			o.socket.Position.Consumed += received
-			j.landed = o
+		case sent > maxRead || received > maxRecv:
+			return // no call moves so much
+		case received > 0:
+			if !j.findEarly(under, received) {
+				return
+			}
+			under.socket.Position.Consumed += received
+		default:
+			under.sent = int(sent)
+			under.socket.Position.Written += sent
 		}
-		if sent > 0 {
-			o.sent = int(sent)
-			o.socket.Position.Written += sent
-		}
+	}
+	for i := range j.objects {
+		o := &j.objects[i]
 		if o.used && o.socket != nil && o.real == wasi.NoHandle {
 			// An end that the call under way has made is made again.
 			if now, ok := j.k.Held(*o.socket); ok {
@@ -69,6 +81,26 @@ func (j *Journal) settleSockets() {
 			}
 		}
 	}
+}
+
+// findEarly finds what a connection has received and the guest has not: in a record of its own,
+// since the crash before this one, or behind the last record.
+func (j *Journal) findEarly(o *object, received uint64) bool {
+	if b, ok := j.early[o.socket.ID]; ok {
+		if uint64(len(b)) != received {
+			return false
+		}
+		o.early = append([]byte(nil), b...)
+		return true
+	}
+	s := j.past.segs[len(j.past.segs)-1]
+	from := j.past.end + recordHeader + 8
+	if uint64(from)+received > uint64(s.room) {
+		return false
+	}
+	o.early = append([]byte(nil), s.mem[from:from+int(received)]...)
+	j.landed = o
+	return true
 }
 
 // keepEarly makes a record of what lies behind the past, where it lies: the next crash may come
@@ -186,6 +218,9 @@ func (j *Journal) Recv(h wasi.Handle, bufs [][]byte, flags wasi.RecvFlags) (int,
 		scatter(bufs, r.payload[8:])
 		if flags&wasi.RecvPeek == 0 {
 			j.moves(h, len(r.payload)-8, 0)
+			if o := j.object(h); o != nil && o.socket != nil && r.err() == wasi.ESUCCESS {
+				delete(j.early, o.socket.ID) // the guest has it
+			}
 		}
 		return len(r.payload) - 8, r.number(0) != 0, r.err()
 	}
