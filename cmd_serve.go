@@ -138,7 +138,7 @@ func (s *serveCommand) progress() func(left int) {
 	return func(left int) {
 		mu.Lock()
 		defer mu.Unlock()
-		if left == 0 || time.Since(said) >= time.Second {
+		if left > 0 && time.Since(said) >= time.Second {
 			said = time.Now()
 			s.talk.say("%s left to suspend", countProcesses(left))
 		}

@@ -44,6 +44,13 @@ func (s *server) attach(rw http.ResponseWriter, r *http.Request) error {
 		_ = console.Close()
 		return nil
 	}
+	select {
+	case <-s.d.over: // nobody would wait for it
+		_ = conn.Close()
+		_ = console.Close()
+		return nil
+	default:
+	}
 	s.d.group.Go(func() { u.join(s.d.ctx, conn, buffered, console) })
 	return nil
 }

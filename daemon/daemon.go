@@ -63,6 +63,7 @@ type Daemon struct {
 	events  hub
 	folder  *folder.Watcher
 
+	read     chan struct{} // closed when what the folder has is known
 	over     chan struct{} // closed when nothing is supervised any more
 	detached chan struct{} // closed by Detach
 	detach   sync.Once
@@ -83,7 +84,7 @@ type Daemon struct {
 // New returns a daemon that does nothing until Run is called.
 func New(o Options) *Daemon {
 	d := &Daemon{
-		opt: o, log: o.Log, over: make(chan struct{}), detached: make(chan struct{}),
+		opt: o, log: o.Log, read: make(chan struct{}), over: make(chan struct{}), detached: make(chan struct{}),
 		units: make(map[string]*unit), unnamed: make(map[string]string),
 	}
 	d.base.Store(&o.Config)
@@ -178,7 +179,9 @@ loop:
 	for {
 		select {
 		case set := <-d.folder.Changes():
-			d.takeSet(set)
+			if d.takeSet(set) {
+				close(d.read)
+			}
 		case <-d.detached:
 			how = closingDetach
 			break loop

@@ -49,6 +49,9 @@ type (
 	inGone struct {
 		outcome *worker.Outcome
 		why     string // without an outcome
+		// After a refusal or an error: the SHA-256 of the program of the state that there is, if it was looked at.
+		looked bool
+		saved  string
 	}
 	// inNotSuspended tells that the worker lives on.
 	inNotSuspended struct{ err error }
@@ -255,6 +258,7 @@ func (in inChecked) apply(m *machine, _ time.Time) []action {
 	if in.refusal == "" || m.file == nil || m.file.sha256 != in.sha256 {
 		return nil
 	}
+	m.restart, m.rec.Fresh = false, false // it stays as it is
 	m.rec.LastError = in.refusal
 	m.rec.Quarantine = quarantine{SHA256: in.sha256, Reason: in.refusal, Version: m.settings.version}
 	return []action{actTell{EventRefused, in.refusal}}
@@ -270,6 +274,9 @@ func (in inGone) apply(m *machine, now time.Time) []action {
 	m.rec.Stats.LastEnd = now.Round(0).UTC().Format(time.RFC3339Nano)
 	if ran >= m.settings.restart.ResetAfter.Std() {
 		m.failures = 0
+	}
+	if in.looked {
+		m.rec.SHA256 = in.saved
 	}
 	o := in.outcome
 	if o == nil {
@@ -395,9 +402,7 @@ const maxErrorFrames = 32
 func (m *machine) refused(why string) []action {
 	r := &m.rec
 	r.LastError = why
-	if r.Replaced = ""; m.fresh {
-		r.SHA256 = "" // the old state has been put aside
-	}
+	r.Replaced, r.Fresh = "", false
 	r.Quarantine = quarantine{SHA256: m.runs, Reason: why, Version: m.settings.version}
 	if m.file == nil || m.file.sha256 != m.runs { // its own copy
 		m.over()

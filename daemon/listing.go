@@ -14,7 +14,7 @@ import (
 const (
 	// freshTime is how long a listing waits for what the workers say; from those that are slower it has what they said
 	// last.
-	freshTime = 50 * time.Millisecond
+	freshTime = 30 * time.Millisecond
 	// parallelAsks is how many workers a listing asks at the same time.
 	parallelAsks = 16
 )

@@ -15,13 +15,30 @@ import (
 	"perdure/memsnap"
 )
 
+// readTime is how long a request waits for the first look at the folder, before it is told that there is no such process.
+const readTime = 5 * time.Second
+
 // named returns the unit of a process that there is.
 func (d *Daemon) named(name string) (*unit, error) {
-	u := d.find(name)
-	if u != nil {
-		if v, _, _, _ := u.look(); !v.nothing() {
-			return u, nil
+	has := func() *unit {
+		u := d.find(name)
+		if u != nil {
+			if v, _, _, _ := u.look(); v.nothing() {
+				return nil
+			}
 		}
+		return u
+	}
+	if u := has(); u != nil {
+		return u, nil
+	}
+	select {
+	case <-d.read:
+	case <-d.over:
+	case <-time.After(readTime):
+	}
+	if u := has(); u != nil {
+		return u, nil
 	}
 	d.mu.Lock()
 	why := d.unnamed[name]
@@ -128,6 +145,9 @@ func (d *Daemon) restart(ctx context.Context, name string, fresh bool) error {
 	if _, err := u.until(ctx, func(v view) (bool, error) {
 		if v.failedToSuspend > before.failedToSuspend {
 			return true, newError(CodeNotSaved, "%s could not be suspended, and runs on: %s", name, v.suspendErr)
+		}
+		if q := v.rec.Quarantine; fresh && !v.restart && v.file != nil && v.file.sha256 == q.SHA256 {
+			return true, newError(CodeRefused, "%s", q.Reason)
 		}
 		return !v.restart, nil
 	}); err != nil {

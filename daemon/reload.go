@@ -8,8 +8,8 @@ import (
 	"perdure/daemon/folder"
 )
 
-// takeSet takes in what the folder shows.
-func (d *Daemon) takeSet(set folder.Set) {
+// takeSet takes in what the folder shows, and tells whether it was the first time.
+func (d *Daemon) takeSet(set folder.Set) (first bool) {
 	d.reload.Lock()
 	defer d.reload.Unlock()
 	d.mu.Lock()
@@ -51,6 +51,7 @@ func (d *Daemon) takeSet(set folder.Set) {
 			u.post(message{in: fileOf(set[name])})
 		}
 	}
+	return before == nil
 }
 
 // hasFile tells whether the unit knows already what the folder shows.

@@ -33,7 +33,11 @@ func (u *unit) watch(ctx context.Context, w *worker.Handle) {
 	var locked *runtime.LockedError
 	switch {
 	case err == nil:
-		u.post(message{in: inGone{outcome: &out}})
+		in := inGone{outcome: &out}
+		if out.Kind == worker.OutcomeRefused || out.Kind == worker.OutcomeError {
+			in.saved, in.looked = u.savedProgram()
+		}
+		u.post(message{in: in})
 		return
 	case errors.As(err, &locked):
 		// An earlier daemon has started one, which had not locked the directory yet when this one looked for it.
@@ -186,4 +190,14 @@ func (u *unit) noteSettings(ctx context.Context) error {
 		return fmt.Errorf("%s: %w", u.name, err)
 	}
 	return nil
+}
+
+// savedProgram returns the SHA-256 of the program of the state that there is, if that can be told.
+func (u *unit) savedProgram() (sum string, ok bool) {
+	o, err := u.storeOptions()
+	if err != nil {
+		return "", false
+	}
+	sum, err = programOfState(u.d.ctx, u.dir, o)
+	return sum, err == nil
 }
