@@ -227,23 +227,42 @@ func (d *Daemon) purge(ctx context.Context, name string, generation, keep uint64
 	return out, err
 }
 
+// learnSaved finds out what is saved of a new unit: its newest generation and, if no record has it, its program.
+func (u *unit) learnSaved(known bool) error {
+	st, err := u.savedState()
+	if err != nil {
+		return err
+	}
+	u.status.Generation = st.Generation.Number
+	if !known {
+		u.m.rec.SHA256 = st.Program
+		u.view.rec = u.m.rec
+	}
+	return nil
+}
+
+// savedState returns what the newest generation that is well says of the process; the zero state if nothing is saved.
+func (u *unit) savedState() (runtime.SavedState, error) {
+	o, err := u.storeOptions()
+	if err != nil {
+		return runtime.SavedState{}, err
+	}
+	return stateOf(u.d.ctx, u.dir, o)
+}
+
 // learn tells the machine what is saved of the process, after somebody else has changed that. Before is the newest
 // generation until then.
 func (u *unit) learn(before uint64) error {
-	o, err := u.storeOptions()
+	st, err := u.savedState()
 	if err != nil {
 		return err
 	}
-	sum, err := programOfState(u.d.ctx, u.dir, o)
-	if err != nil {
-		return err
-	}
-	newest := newestGeneration(u.dir, o)
+	newest := st.Generation.Number
 	u.mu.Lock()
 	u.status.Generation = newest
 	u.mu.Unlock()
 	if newest > before {
-		return u.send(u.d.ctx, message{in: inChanged{sum}})
+		return u.send(u.d.ctx, message{in: inChanged{st.Program}})
 	}
 	return nil
 }
