@@ -61,7 +61,7 @@ tidy: ## go.mod and go.sum are as "go mod tidy" would leave them
 
 .PHONY: race
 race: ## the fast tests under the race detector (needs a C compiler)
-	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...
 
 .PHONY: clean-tree
 clean-tree: ## nothing unstaged, nothing untracked

@@ -42,6 +42,9 @@ record that --to names, the program's functions are printed, innermost first.`,
 		if o.CacheDir, err = cacheDir(cmd, env, cache); err != nil {
 			return err
 		}
+		if o.Key, err = place.key(); err != nil {
+			return err
+		}
 		point, err := runtime.Replay(cmd.Context(), o, *to)
 		if err != nil {
 			return place.explain(args[0], err)

@@ -113,16 +113,19 @@ func (d *Daemon) verify(ctx context.Context, name string) (Verified, error) {
 	if err != nil {
 		return v, err
 	}
-	v.Generations = make([]Generation, len(infos))
-	for i, info := range infos {
+	v.Generations = []Generation{}
+	for _, info := range infos {
 		if info.Err == nil {
-			if err := s.Verify(ctx, info.Number); runtime.IsDamage(err) {
+			switch err := s.Verify(ctx, info.Number); {
+			case runtime.IsDamage(err):
 				info.Err = err
-			} else if err != nil && !errors.Is(err, memsnap.ErrNotFound) { // else it was purged meanwhile
+			case errors.Is(err, memsnap.ErrNotFound): // it was purged meanwhile
+				continue
+			case err != nil:
 				return v, err
 			}
 		}
-		v.Generations[i] = describeGeneration(info)
+		v.Generations = append(v.Generations, describeGeneration(info))
 		v.OK = v.OK && info.Err == nil
 	}
 	if err := s.VerifyProgram(ctx); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"path/filepath"
 
 	"perdure/memsnap"
 )
@@ -231,4 +232,134 @@ func ExampleStore_Rollback() {
 	// Output:
 	// generation 1 to 3: 0 pages differ
 	// generation 2 to 3: 1 pages differ
+}
+
+// A session that is given up leaves nothing, a section can be left out, and calls in the wrong order are told.
+func ExampleSession_Abort() {
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	store, err := memsnap.Open(dir, memsnap.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx := context.Background()
+	first := save(ctx, store, 0, make([]byte, memsnap.PageSize), 0)
+
+	session, err := store.Begin(first.Number)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := store.Begin(first.Number); errors.Is(err, memsnap.ErrBusy) {
+		fmt.Println("one session at a time")
+	}
+	if err := session.Abort(); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := session.Commit(ctx); errors.Is(err, memsnap.ErrState) {
+		fmt.Println("it is over")
+	}
+
+	session, err = store.Begin(first.Number)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := errors.Join(session.KeepSections(), session.DeleteSection("stack")); err != nil {
+		log.Fatal(err)
+	}
+	second, err := session.Commit(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	generation, err := store.OpenGeneration(ctx, second.Number)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer generation.Close()
+	fmt.Println("generation", second.Number, "has", len(generation.Sections()), "sections")
+	// Output:
+	// one session at a time
+	// it is over
+	// generation 2 has 0 sections
+}
+
+// Two generations are compared, and each page's places are listed.
+func ExampleStore_Diff() {
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	store, err := memsnap.Open(dir, memsnap.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx := context.Background()
+	memory := bytes.Repeat([]byte("x"), 4*memsnap.PageSize)
+	first := save(ctx, store, 0, memory, 0)
+	second := save(ctx, store, first.Number, bytes.Repeat([]byte("y"), memsnap.PageSize), 2)
+
+	difference, err := store.Diff(ctx, first.Number, second.Number)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("pages that differ:", difference.Changed)
+	generation, err := store.OpenGeneration(ctx, second.Number)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer generation.Close()
+	for run := range generation.Runs() {
+		fmt.Printf("%d from page %d: %v\n", run.Count, run.First, run.Backlinks)
+	}
+	// Output:
+	// pages that differ: [{2 1}]
+	// 2 from page 0: [{1 0}]
+	// 1 from page 2: [{2 0}]
+	// 1 from page 3: [{1 3}]
+}
+
+// What was damaged is found, stored again from another copy, and a pin keeps a generation meanwhile.
+func ExampleStore_Repair() {
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	store, err := memsnap.Open(dir, memsnap.Options{Policy: memsnap.Policy{Redundancy: 1, MaxSnapshots: 1}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx := context.Background()
+	first := save(ctx, store, 0, bytes.Repeat([]byte("x"), memsnap.PageSize), 0)
+	second := save(ctx, store, first.Number, nil, 0) // stores the page again, since one generation leans on it
+	if err := store.Pin(first.Number, "the first"); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := store.PurgeExpired(ctx); err != nil {
+		log.Fatal(err)
+	}
+
+	path := filepath.Join(dir, fmt.Sprintf("%016x.gen", second.Number))
+	content, err := os.ReadFile(path)
+	if err != nil {
+		log.Fatal(err)
+	}
+	content[70] ^= 1 // within the page
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		log.Fatal(err)
+	}
+	report, err := store.Repair(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, page := range report.Damage.Pages {
+		fmt.Printf("page %d: bad in %v, good in %v\n", page.Page, page.Bad, page.Good)
+	}
+	fmt.Printf("generation %d equals %d, %d page repaired\n", report.Generation.Number, report.Checked, report.Repaired)
+	// Output:
+	// page 0: bad in [2], good in [1]
+	// generation 3 equals 2, 1 page repaired
 }

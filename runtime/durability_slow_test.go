@@ -10,9 +10,9 @@ import (
 
 func TestKillAtCallsOften(t *testing.T) { killAtCalls(t, 23) }
 
-// 200 kills; PERDURE_KILLS says how many instead.
+// 100 kills; PERDURE_KILLS says how many instead.
 func TestKillRandomlyOften(t *testing.T) {
-	kills := 200
+	kills := 100
 	if n, err := strconv.Atoi(os.Getenv("PERDURE_KILLS")); err == nil {
 		kills = n
 	}

@@ -182,6 +182,11 @@ func (l *lasting) killRandomly(kills int) {
 		switch status {
 		case -1:
 			done++
+			if p.ended() { // before the kill
+				got := p.outcome()
+				got.compare(l.t, &l.want)
+				p = l.place()
+			}
 		case int(l.s.ExitCode):
 			got := p.outcome()
 			got.compare(l.t, &l.want)
@@ -196,6 +201,17 @@ func (l *lasting) killRandomly(kills int) {
 	}
 	p.finish(fmt.Sprintf("after %d kills", done))
 	l.t.Logf("%d kills in %d lives", done, lives)
+}
+
+// ended tells whether the process has ended.
+func (p *place) ended() bool {
+	p.t.Helper()
+	s, err := OpenSaved(p.spec.Options.Dir)
+	if err != nil {
+		return false // nothing was saved yet
+	}
+	bt, err := s.Backtrace(p.t.Context(), 0)
+	return err == nil && bt.Ended
 }
 
 func TestKillRandomly(t *testing.T) { killRandomly(t, 8) }

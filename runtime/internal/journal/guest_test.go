@@ -388,6 +388,7 @@ type life struct {
 	t      *testing.T
 	dir    string
 	saved  *saved // the newest generation; nil before the first
+	older  *saved // the one before
 	cuts   int    // a cut comes after so many steps; 0 for none
 	opt    Options
 	k      *mortal
@@ -502,7 +503,7 @@ func (l *life) cut(g *guest, j *Journal) {
 		l.t.Fatal("no cut")
 	}
 	before := l.saved
-	l.saved = s
+	l.older, l.saved = before, s
 	if before != nil {
 		if err := j.Retire(before.at); err != nil {
 			l.t.Fatal(err)

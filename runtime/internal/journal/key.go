@@ -1,27 +1,22 @@
 package journal
 
-import (
-	"encoding/binary"
-	"hash/crc32"
-)
+import "hash/crc32"
 
 // key is a checksum over the arguments of a call. A record has that of its call, so that a
 // guest that asks for something else when it runs again is found out. Handles are left out:
 // they may differ.
 type key uint32
 
-// num adds numbers.
+// num adds numbers, as data would add their bytes, and allocates nothing.
 func (k key) num(vs ...int64) key {
-	var b [32]byte
-	for len(vs) > 0 {
-		n := min(len(vs), len(b)/8)
-		for i, v := range vs[:n] {
-			binary.LittleEndian.PutUint64(b[8*i:], uint64(v))
+	c := ^uint32(k)
+	for _, v := range vs {
+		for u, i := uint64(v), 0; i < 8; i++ {
+			c = castagnoli[byte(c)^byte(u)] ^ c>>8
+			u >>= 8
 		}
-		k = k.data(b[:8*n])
-		vs = vs[n:]
 	}
-	return k
+	return key(^c)
 }
 
 // text adds strings.

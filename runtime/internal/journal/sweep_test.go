@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -66,6 +67,75 @@ func sweep(t *testing.T, stride int) {
 			}
 			t.Logf("%d calls, %d deaths, %d records played", calls, deaths, played)
 		})
+	}
+}
+
+// The newest generation but one can be gone on from too: its segments are there.
+func TestOlderGeneration(t *testing.T) {
+	opt := Options{RotateAt: 1000}
+	l := newLife(t, 2)
+	l.opt = opt
+	l.run(0, false)
+	want, calls := l.left(), l.k.n
+	tested := 0
+	for at := 300; at <= calls; at += 97 {
+		l := newLife(t, 2)
+		l.opt = opt
+		l.run(at, true)
+		if l.done || l.older == nil {
+			continue
+		}
+		tested++
+		l.saved = l.older // the newest is damaged
+		l.run(0, false)
+		if got := l.left(); got != want || len(l.lost) > 0 || t.Failed() {
+			t.Fatalf("death at call %d: %v\n%s", at, l.lost, difference(got, want))
+		}
+	}
+	if tested < 3 {
+		t.Errorf("tested %d times only", tested)
+	}
+}
+
+// What a journal cannot answer for is told, and what came before that is played.
+func TestFlaws(t *testing.T) {
+	other := mark{boot: bootID{1}}
+	here := mark{boot: thisBoot()}
+	for _, c := range []struct {
+		name    string
+		marks   []mark // of the cut, and of a second one
+		gap     bool   // a gap lies between
+		records int
+		flaw    error
+	}{
+		{"whole", []mark{here, here}, false, 2, nil},
+		{"gap", []mark{here, here}, true, 1, ErrGap},
+		{"cut behind a gap", []mark{here, {here.boot, markGap}}, false, 1, ErrGap},
+		{"reboot", []mark{other, other}, false, 0, ErrRebooted},
+		{"reboot between", []mark{here, other}, false, 1, ErrRebooted},
+		{"reboot, synced", []mark{{other.boot, markSynced}, {other.boot, markSynced}}, false, 2, nil},
+	} {
+		dir := t.TempDir()
+		s, err := createSegment(dir, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range c.marks {
+			b := base{nonce: 5, mark: m}
+			b.put(s.mem[s.tail+recordHeader:])
+			s.seal(opBase, 0, 0, baseSize)
+			s.seal(opSync, 0, 0, 0)
+			if c.gap {
+				s.seal(opGap, 0, 0, 0)
+			}
+		}
+		if err := s.close(); err != nil {
+			t.Fatal(err)
+		}
+		records, flaw := verdict(t, dir, Position{2, headerSize, 5})
+		if records != c.records || !errors.Is(flaw, c.flaw) {
+			t.Errorf("%s: %d records, flaw %v; want %d, %v", c.name, records, flaw, c.records, c.flaw)
+		}
 	}
 }
 
