@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -40,6 +42,7 @@ const (
 	statusUnchecked = "unchecked" // its ends and its report are well
 	statusOK        = "ok"        // every byte that it needs was checked
 	statusDamaged   = "damaged"
+	statusGone      = "gone" // purged while it was looked at; never shown
 )
 
 func newGenerationsCommand(env *environment) *cobra.Command {
@@ -105,7 +108,7 @@ a damaged one only number and pinned are certain.`,
 			list[i] = describeGeneration(info)
 		}
 		if *verify {
-			if err := verifyListed(ctx, s, list, m); err != nil {
+			if list, err = verifyListed(ctx, s, list, m); err != nil {
 				return place.explain(args[0], err)
 			}
 		}
@@ -147,8 +150,9 @@ func describeGeneration(info memsnap.Info) generationJSON {
 	return g
 }
 
-// verifyListed checks every byte of the generations that seem well.
-func verifyListed(ctx context.Context, s *runtime.Saved, list []generationJSON, m *meter) error {
+// verifyListed checks every byte of the generations that seem well, and returns the list without those that were purged
+// meanwhile.
+func verifyListed(ctx context.Context, s *runtime.Saved, list []generationJSON, m *meter) ([]generationJSON, error) {
 	defer m.t.rest()
 	for i := range list {
 		g := &list[i]
@@ -162,11 +166,13 @@ func verifyListed(ctx context.Context, s *runtime.Saved, list []generationJSON, 
 			g.Status = statusOK
 		case runtime.IsDamage(err):
 			g.Status, g.Error = statusDamaged, err.Error()
+		case errors.Is(err, memsnap.ErrNotFound):
+			g.Status = statusGone
 		default:
-			return fmt.Errorf("verify generation %d: %w", g.Number, err)
+			return nil, fmt.Errorf("verify generation %d: %w", g.Number, err)
 		}
 	}
-	return nil
+	return slices.DeleteFunc(list, func(g generationJSON) bool { return g.Status == statusGone }), nil
 }
 
 // changePins pins and unpins generations.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -82,6 +83,8 @@ func (s *serveCommand) run(ctx context.Context) error {
 	if s.setup.unprivileged {
 		s.talk.say("not root: state in %s, programs from %s, socket %s", c.Daemon.StateDir, c.Daemon.ModulesDir, c.Daemon.Socket)
 	}
+	// It allocates little, and there should be much room for others: collecting more often is worth it.
+	debug.SetGCPercent(gcPercent)
 	exe, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find perdure itself: %w", err)
@@ -130,6 +133,9 @@ func (s *serveCommand) run(ctx context.Context) error {
 	done.Go(func() { systemd.Watch(ctx, d.Alive) })
 	return d.Run(ctx)
 }
+
+// gcPercent is by how much the daemon's heap may grow before it is collected.
+const gcPercent = 40
 
 // progress says now and then how many processes are still to be suspended.
 func (s *serveCommand) progress() func(left int) {

@@ -132,7 +132,7 @@ func verifyProcess(ctx context.Context, place *place, name string, t *talk) (ver
 	for i, info := range infos {
 		list[i] = describeGeneration(info)
 	}
-	if err := verifyListed(ctx, s, list, m); err != nil {
+	if list, err = verifyListed(ctx, s, list, m); err != nil {
 		return v, fmt.Errorf("%s: %w", name, place.explain(name, err))
 	}
 	for _, g := range list {

@@ -26,9 +26,6 @@ func (s *server) attach(rw http.ResponseWriter, r *http.Request) error {
 	if r.Header.Get("Upgrade") != upgradeConsole {
 		return newError(CodeRequest, "attach wants the header Upgrade: %s", upgradeConsole)
 	}
-	if v, w, _, _ := u.look(); w == nil {
-		return u.notRunning(v)
-	}
 	console, err := u.console(r.Context())
 	if err != nil {
 		return err

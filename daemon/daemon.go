@@ -353,17 +353,13 @@ func (d *Daemon) load(name string) *unit {
 	}
 	u := newUnit(d, name, rec)
 	u.view.config = d.config().Process(name)
-	o, err := u.storeOptions()
-	if err == nil && !known {
-		rec.SHA256, err = programOfState(d.ctx, dir, o)
-		u.m.rec, u.view.rec = rec, rec
-	}
-	if err != nil {
-		u.log.Warn().Err(err).Msg("cannot tell its program")
-	}
-	u.status.Generation = newestGeneration(dir, o)
 	found, ok := u.adopt(d.ctx)
-	if !known && !ok && rec.SHA256 == "" {
+	if !ok { // else the worker knows
+		if err := u.learnSaved(known); err != nil {
+			u.log.Warn().Err(err).Msg("cannot tell what is saved of it")
+		}
+	}
+	if !known && !ok && u.m.rec.SHA256 == "" {
 		return nil // not a process, or not yet
 	}
 	if made := d.add(u); made != u {

@@ -15,6 +15,8 @@ const (
 	// freshTime is how long a listing waits for what the workers say; from those that are slower it has what they said
 	// last.
 	freshTime = 30 * time.Millisecond
+	// askEvery is how old what a worker has said may be.
+	askEvery = 200 * time.Millisecond
 	// parallelAsks is how many workers a listing asks at the same time.
 	parallelAsks = 16
 )
@@ -47,7 +49,7 @@ func (d *Daemon) refresh(ctx context.Context, units []*unit) {
 	for range min(parallelAsks, len(units)) {
 		asking.Go(func() {
 			for u := range todo {
-				if _, w, _, _ := u.look(); w != nil && ctx.Err() == nil {
+				if w := u.stale(); w != nil && ctx.Err() == nil {
 					u.ask(ctx, w)
 				}
 			}
@@ -58,6 +60,16 @@ func (d *Daemon) refresh(ctx context.Context, units []*unit) {
 	}
 	close(todo)
 	asking.Wait()
+}
+
+// stale returns the worker, if it has not been asked lately.
+func (u *unit) stale() *worker.Handle {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if time.Since(u.asked) < askEvery {
+		return nil
+	}
+	return u.worker
 }
 
 // nothing tells whether there is nothing of the process: neither a state nor a program that wants to run.

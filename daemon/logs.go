@@ -120,14 +120,30 @@ func (c *logChain) close() {
 	}
 }
 
-// seekLines moves to the beginning of the last n lines, and drops the files before. A last line without an end counts.
-func (c *logChain) seekLines(n int) error {
+// end returns the size of the newest file.
+func (c *logChain) end() (int64, error) {
+	if len(c.files) == 0 {
+		return 0, nil
+	}
+	st, err := c.files[len(c.files)-1].Stat()
+	if err != nil {
+		return 0, err
+	}
+	return st.Size(), nil
+}
+
+// seekLines moves to the beginning of the last n lines before end, an offset in the newest file, and drops the files before.
+// A last line without an end counts.
+func (c *logChain) seekLines(n int, end int64) error {
 	newlines, atEnd := 0, true
 	for i := len(c.files) - 1; i >= 0; i-- {
 		f := c.files[i]
 		size, err := f.Seek(0, io.SeekEnd)
 		if err != nil {
 			return err
+		}
+		if i == len(c.files)-1 {
+			size = end
 		}
 		block := make([]byte, 64<<10)
 		for at := size; at > 0; {
@@ -171,6 +187,10 @@ func copyLogs(ctx context.Context, w io.Writer, path string, lines int, follow b
 		return err
 	}
 	defer func() { c.close() }()
+	end, err := c.end()
+	if err != nil {
+		return err
+	}
 	switch {
 	case lines == 0:
 		if n := len(c.files); n > 0 {
@@ -183,7 +203,7 @@ func copyLogs(ctx context.Context, w io.Writer, path string, lines int, follow b
 			c.files = c.files[n-1:]
 		}
 	case lines > 0:
-		if err := c.seekLines(lines); err != nil {
+		if err := c.seekLines(lines, end); err != nil {
 			return err
 		}
 	}
@@ -191,9 +211,17 @@ func copyLogs(ctx context.Context, w io.Writer, path string, lines int, follow b
 	defer tick.Stop()
 	for {
 		var last *os.File
-		for _, f := range c.files {
+		for i, f := range c.files {
 			last = f
-			if _, err := io.Copy(w, f); err != nil {
+			from := io.Reader(f)
+			if !follow && i == len(c.files)-1 { // not what comes meanwhile
+				at, err := f.Seek(0, io.SeekCurrent)
+				if err != nil {
+					return err
+				}
+				from = io.LimitReader(f, end-at)
+			}
+			if _, err := io.Copy(w, from); err != nil {
 				return err
 			}
 		}

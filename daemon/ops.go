@@ -239,13 +239,16 @@ func (d *Daemon) running(ctx context.Context, name string) (*unit, error) {
 		switch {
 		case v.phase == phaseUp:
 			return v.ready, nil
-		case v.phase == phaseQueued:
+		case v.phase == phaseQueued, v.phase == phaseNone && v.goal.run && time.Until(v.notBefore) < startTime:
 			return false, nil
 		}
 		return true, u.notRunning(v)
 	})
 	return u, err
 }
+
+// startTime is how long a request waits for a process that is about to be started again.
+const startTime = 10 * time.Second
 
 // notRunning is the error of what needs a worker.
 func (u *unit) notRunning(v view) error {

@@ -113,16 +113,19 @@ func (d *Daemon) verify(ctx context.Context, name string) (Verified, error) {
 	if err != nil {
 		return v, err
 	}
-	v.Generations = make([]Generation, len(infos))
-	for i, info := range infos {
+	v.Generations = []Generation{}
+	for _, info := range infos {
 		if info.Err == nil {
-			if err := s.Verify(ctx, info.Number); runtime.IsDamage(err) {
+			switch err := s.Verify(ctx, info.Number); {
+			case runtime.IsDamage(err):
 				info.Err = err
-			} else if err != nil && !errors.Is(err, memsnap.ErrNotFound) { // else it was purged meanwhile
+			case errors.Is(err, memsnap.ErrNotFound): // it was purged meanwhile
+				continue
+			case err != nil:
 				return v, err
 			}
 		}
-		v.Generations[i] = describeGeneration(info)
+		v.Generations = append(v.Generations, describeGeneration(info))
 		v.OK = v.OK && info.Err == nil
 	}
 	if err := s.VerifyProgram(ctx); err != nil {
@@ -227,23 +230,42 @@ func (d *Daemon) purge(ctx context.Context, name string, generation, keep uint64
 	return out, err
 }
 
+// learnSaved finds out what is saved of a new unit: its newest generation and, if no record has it, its program.
+func (u *unit) learnSaved(known bool) error {
+	st, err := u.savedState()
+	if err != nil {
+		return err
+	}
+	u.status.Generation = st.Generation.Number
+	if !known {
+		u.m.rec.SHA256 = st.Program
+		u.view.rec = u.m.rec
+	}
+	return nil
+}
+
+// savedState returns what the newest generation that is well says of the process; the zero state if nothing is saved.
+func (u *unit) savedState() (runtime.SavedState, error) {
+	o, err := u.storeOptions()
+	if err != nil {
+		return runtime.SavedState{}, err
+	}
+	return stateOf(u.d.ctx, u.dir, o)
+}
+
 // learn tells the machine what is saved of the process, after somebody else has changed that. Before is the newest
 // generation until then.
 func (u *unit) learn(before uint64) error {
-	o, err := u.storeOptions()
+	st, err := u.savedState()
 	if err != nil {
 		return err
 	}
-	sum, err := programOfState(u.d.ctx, u.dir, o)
-	if err != nil {
-		return err
-	}
-	newest := newestGeneration(u.dir, o)
+	newest := st.Generation.Number
 	u.mu.Lock()
 	u.status.Generation = newest
 	u.mu.Unlock()
 	if newest > before {
-		return u.send(u.d.ctx, message{in: inChanged{sum}})
+		return u.send(u.d.ctx, message{in: inChanged{st.Program}})
 	}
 	return nil
 }

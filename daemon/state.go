@@ -14,38 +14,20 @@ import (
 	"perdure/runtime"
 )
 
-// programOfState returns the SHA-256 of the program that a saved process runs; empty if nothing is saved.
-func programOfState(ctx context.Context, dir string, o memsnap.Options) (string, error) {
+// stateOf returns what the newest generation of a saved process that is well says of it; the zero state if nothing is saved.
+func stateOf(ctx context.Context, dir string, o memsnap.Options) (runtime.SavedState, error) {
 	s, err := runtime.OpenSavedWith(dir, o)
 	if errors.Is(err, runtime.ErrNoProcess) {
-		return "", nil
+		return runtime.SavedState{}, nil
 	}
 	if err != nil {
-		return "", err
+		return runtime.SavedState{}, err
 	}
 	st, err := s.State(ctx)
 	if errors.Is(err, memsnap.ErrNotFound) {
-		return "", nil
+		return runtime.SavedState{}, nil
 	}
-	return st.Program, err
-}
-
-// newestGeneration returns the number of the newest generation that seems well; 0 if there is none.
-func newestGeneration(dir string, o memsnap.Options) uint64 {
-	s, err := runtime.OpenSavedWith(dir, o)
-	if err != nil {
-		return 0
-	}
-	infos, err := s.Generations()
-	if err != nil {
-		return 0
-	}
-	for i := len(infos) - 1; i >= 0; i-- {
-		if infos[i].Err == nil {
-			return infos[i].Number
-		}
-	}
-	return 0
+	return st, err
 }
 
 // clearEmpty removes the directory of a process of which nothing was saved. One that holds more is left alone.

@@ -35,6 +35,7 @@ type unit struct {
 	view    view
 	worker  *worker.Handle // nil if there is none
 	status  worker.Status  // of that worker, as seen last
+	asked   time.Time      // when that was
 	tally   metrics.Tally
 	changed chan struct{} // closed when any of these change
 }

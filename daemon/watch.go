@@ -139,7 +139,7 @@ func (u *unit) ask(ctx context.Context, w *worker.Handle) (ready bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.worker == w {
-		u.status = st
+		u.status, u.asked = st, time.Now()
 	}
 	return st.Phase != worker.PhaseStarting
 }
@@ -194,10 +194,6 @@ func (u *unit) noteSettings(ctx context.Context) error {
 
 // savedProgram returns the SHA-256 of the program of the state that there is, if that can be told.
 func (u *unit) savedProgram() (sum string, ok bool) {
-	o, err := u.storeOptions()
-	if err != nil {
-		return "", false
-	}
-	sum, err = programOfState(u.d.ctx, u.dir, o)
-	return sum, err == nil
+	st, err := u.savedState()
+	return st.Program, err == nil
 }

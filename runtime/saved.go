@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"perdure/internal/durable"
@@ -174,8 +175,26 @@ func (s *savedProcess) summary() SavedState {
 }
 
 // Verify reads every byte that a generation needs and checks it, and that what it says of
-// the process can be understood. Damage is a *memsnap.CorruptError or ErrBadState.
+// the process can be understood. Damage is a *memsnap.CorruptError or ErrBadState;
+// memsnap.ErrNotFound says that there is no such generation, perhaps not any more: a worker
+// may purge it at the same time.
 func (s *Saved) Verify(ctx context.Context, generation uint64) error {
+	err := s.verify(ctx, generation)
+	if err == nil || !damaged(err) && !errors.Is(err, memsnap.ErrNotFound) {
+		return err
+	}
+	// Files that only it needed go before it does, or while it is read.
+	infos, lerr := s.store.Generations()
+	if lerr != nil {
+		return errors.Join(err, lerr)
+	}
+	if !slices.ContainsFunc(infos, func(i memsnap.Info) bool { return i.Number == generation }) {
+		return fmt.Errorf("generation %d: %w any more", generation, memsnap.ErrNotFound)
+	}
+	return s.verify(ctx, generation)
+}
+
+func (s *Saved) verify(ctx context.Context, generation uint64) error {
 	g, err := s.store.OpenGeneration(ctx, generation)
 	if err != nil {
 		return err

@@ -101,19 +101,34 @@ func (c *Client) Call(ctx context.Context, export string, args []string) ([]runt
 // Events calls f with each event from now on, until the worker ends, which is no error, or ctx is done, or f returns an
 // error.
 func (c *Client) Events(ctx context.Context, f func(Event) error) error {
-	resp, err := c.do(ctx, http.MethodGet, "events", nil)
+	conn, err := c.dial(ctx)
 	if err != nil {
 		return err
 	}
+	defer conn.Close() // it is read only
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://worker/v1/events", nil)
+	if err != nil {
+		return err
+	}
+	if err := req.Write(conn); err != nil {
+		return fmt.Errorf("ask the worker for events: %w", err)
+	}
+	// A daemon has one for each worker: package http's own connection would be two goroutines and 8 KiB more.
+	resp, err := http.ReadResponse(bufio.NewReaderSize(conn, 1<<10), req)
+	if err != nil {
+		return fmt.Errorf("ask the worker for events: %w", err)
+	}
 	defer resp.Body.Close() // it was read only
+	if resp.StatusCode >= 400 {
+		return readError(resp)
+	}
 	d := json.NewDecoder(resp.Body)
 	for {
 		var e Event
 		if err := d.Decode(&e); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return nil // a worker that is killed ends it in the middle
+			return ctx.Err() // else the worker has ended; one that is killed ends it in the middle
 		}
 		if err := f(e); err != nil {
 			return err
