@@ -3,11 +3,13 @@ package runtime
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
 
 	"perdure/runtime/internal/guests"
+	"perdure/runtime/internal/wasi"
 )
 
 // suspended runs a case for a moment and returns it as it lies on disk then.
@@ -125,7 +127,8 @@ func TestPendingCallOfDamagedState(t *testing.T) {
 	for claim, state := range map[string]string{
 		"nothing":             ``,
 		"no JSON":             `{`,
-		"another version":     `{"version":2}`,
+		"no version":          `{}`,
+		"a newer version":     fmt.Sprintf(`{"version":%d}`, wasi.StateVersion+1),
 		"an unknown function": `{"version":1,"pending":{"function":"fd_fly","args":[1]}}`,
 		"too few arguments":   `{"version":1,"pending":{"function":"poll_oneoff","args":[1]}}`,
 		"arguments of text":   `{"version":1,"pending":{"function":"poll_oneoff","args":["a","b","c","d"]}}`,
