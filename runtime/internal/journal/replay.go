@@ -15,7 +15,7 @@ import (
 // past is played as far as it is known, and what came after it is forgotten; else Continue
 // fails with its error and changes nothing.
 func (j *Journal) Continue(at Position, accept func(flaw error) error) error {
-	p, err := scan(j.opt.Dir, at, !j.opt.Offline)
+	p, err := scan(j.opt.Dir, at, j.opt.boot, !j.opt.Offline)
 	if err != nil {
 		return err
 	}

@@ -101,7 +101,7 @@ type past struct {
 }
 
 // scan reads the past behind a position. The error says that there is none.
-func scan(dir string, at Position, write bool) (p *past, err error) {
+func scan(dir string, at Position, boot bootID, write bool) (p *past, err error) {
 	s, err := openSegment(dir, at.Segment, write)
 	if err != nil {
 		return nil, err
@@ -113,10 +113,10 @@ func scan(dir string, at Position, write bool) (p *past, err error) {
 			p = nil
 		}
 	}()
-	return p, onFault(func() error { return p.scan(dir, at, write) })
+	return p, onFault(func() error { return p.scan(dir, at, boot, write) })
 }
 
-func (p *past) scan(dir string, at Position, write bool) error {
+func (p *past) scan(dir string, at Position, boot bootID, write bool) error {
 	s := p.segs[0]
 	r, found := s.at(at.Offset)
 	b, ok := readBase(r)
@@ -125,7 +125,6 @@ func (p *past) scan(dir string, at Position, write bool) error {
 	}
 	p.base, p.next, p.end = b, r.end, r.end
 	now := b.mark
-	boot := thisBoot()
 	for {
 		s := p.segs[len(p.segs)-1]
 		r, found := s.at(p.end)
