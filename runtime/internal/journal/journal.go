@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 
@@ -102,10 +101,15 @@ type Journal struct {
 	// last is what was answered last.
 	offset, last [clocks]int64
 
+	// Of what waits to be sent; see putOff.
+	waiting []wasi.Handle // connections for which something waits
+	calls   int           // the guest's since then
+
 	// Scratch, to keep calls from allocating.
 	polled []wasi.PollFD
 	index  []int
 	fields []byte
+	one    [1]wasi.PollFD
 }
 
 var _ wasi.Kernel = (*Journal)(nil)
@@ -440,6 +444,7 @@ func Any(dir string) (bool, error) {
 func (j *Journal) Release() error {
 	j.playing = false
 	j.nowPlayed()
+	j.release()
 	err := j.closePast()
 	if j.orphanage != wasi.NoHandle {
 		j.k.Close(j.orphanage) // it only named the directory
@@ -456,12 +461,7 @@ func (j *Journal) Release() error {
 // commit makes what the guest knows durable before it has an effect, where that is asked
 // for.
 func (j *Journal) commit() {
-	if !j.opt.Sync || !j.dirty || j.seg == nil || j.quiet {
-		return
+	if j.opt.Sync && !j.quiet {
+		j.release()
 	}
-	if err := j.sync(j.seg); err != nil {
-		j.lose(fmt.Errorf("make the journal durable: %w", err))
-		return
-	}
-	j.dirty = false
 }

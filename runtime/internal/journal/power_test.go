@@ -323,7 +323,7 @@ func (l *life) putOn() *disk {
 }
 
 // A guest of a machine whose power fails at any moment leaves what an undisturbed one does.
-func TestPower(t *testing.T) { power(t, 59) }
+func TestPower(t *testing.T) { power(t, 151) }
 
 // power lets the power fail at every stride-th moment, and once more later.
 func power(t *testing.T, stride int) {

@@ -98,6 +98,7 @@ type past struct {
 	records, bytes int
 	flaw           error // why there is no more; nil if all is there
 	base           base
+	synced         bool // some of it was made durable before each effect, so that output may have waited
 }
 
 // scan reads the past behind a position. The error says that there is none.
@@ -125,6 +126,7 @@ func (p *past) scan(dir string, at Position, boot bootID, write bool) error {
 	}
 	p.base, p.next, p.end = b, r.end, r.end
 	now := b.mark
+	p.synced = now.flags&markSynced != 0
 	for {
 		s := p.segs[len(p.segs)-1]
 		r, found := s.at(p.end)
@@ -159,6 +161,7 @@ func (p *past) scan(dir string, at Position, boot bootID, write bool) error {
 				p.flaw = ErrGap
 			default:
 				now = m
+				p.synced = p.synced || now.flags&markSynced != 0
 			}
 		case !r.op.answers():
 			// Nothing to be played.
