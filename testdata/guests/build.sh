@@ -80,8 +80,11 @@ clang_tools() {
 c_guest() {
 	local source=$1 wasm=$2
 	shift 2
+	# Where Binaryen is installed, clang lets its wasm-opt change the module, unless it finds another one first.
+	mkdir -p "$scratch/first"
+	ln -sf /bin/true "$scratch/first/wasm-opt"
 	# shellcheck disable=SC2046
-	clang-$debian_clang --target=wasm32-wasi -O2 -std=gnu11 -Wall -Werror -ffile-prefix-map="$here"=. \
+	clang-$debian_clang --target=wasm32-wasi -O2 -std=gnu11 -Wall -Werror -ffile-prefix-map="$here"=. -B"$scratch/first" \
 		$(option "$source" CFLAGS) "$@" -o "$wasm" "$source" -fuse-ld=/usr/bin/wasm-ld-$debian_clang $(option "$source" LDFLAGS)
 	strip "$wasm"
 }
