@@ -16,6 +16,8 @@ COUNT       ?= 6
 BENCH       ?= .
 FUZZTIME    ?= 30s
 SOAK        ?= 1h
+# Ordinary tests that do more with the tag "slow".
+GROWN       := TestModel|TestRandomModules|TestKernelsStopAnywhere|TestStopEverywhere
 
 .PHONY: help
 help: ## list the targets
@@ -30,8 +32,9 @@ test: ## the fast tests: offline, unprivileged, no tool but Go
 	$(GO) test ./...
 
 .PHONY: slow
-slow: ## all tests, the long ones too
-	$(GO) test -tags slow -timeout 40m ./...
+slow: ## the long tests, and those that do more when they may take long
+	@list="$$(grep -rl --include='*_test.go' '^//go:build slow' . | xargs sed -n 's/^func \(Test[A-Za-z0-9_]*\)(.*/\1/p' | paste -sd'|')"; \
+	set -x; $(GO) test -tags slow -timeout 40m -run "^($$list|$(GROWN))$$" ./...
 
 .PHONY: check
 check: fmt vet lint deps tidy race clean-tree ## all that must be green before a commit; stage your changes first
