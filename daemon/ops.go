@@ -17,16 +17,22 @@ import (
 )
 
 // readTime is how long a request waits for the first look at the folder, before it is told that there is no such process.
-const readTime = 5 * time.Second
+const readTime = 30 * time.Second
 
 // named returns the unit of a process that there is.
 func (d *Daemon) named(name string) (*unit, error) {
 	has := func() *unit {
 		u := d.find(name)
-		if u != nil {
-			if v, _, _, _ := u.look(); v.nothing() {
-				return nil
-			}
+		if u == nil {
+			return nil
+		}
+		v, _, _, _ := u.look()
+		d.mu.Lock()
+		_, shown := d.set[name]
+		d.mu.Unlock()
+		// What the folder shows is there, also before the unit has heard of it.
+		if v.nothing() && (!shown || v.rec.Removed != "") {
+			return nil
 		}
 		return u
 	}
