@@ -73,7 +73,9 @@ func (p *Process) openJournal() (err error) {
 		Sync: p.opt.Durability == DurabilityDisk,
 		Max:  p.opt.journalMax(), RotateAt: p.opt.hooks.rotateAt, Full: p.cutter.journalFull,
 		Live: func(records int, lost []wasi.Warning) {
-			p.event(ReplayedEvent{Records: records, Took: time.Since(began)})
+			if records > 0 {
+				p.event(ReplayedEvent{Records: records, Took: time.Since(began)})
+			}
 			p.warn(lost)
 		},
 		Lost: func(err error) {
@@ -139,8 +141,6 @@ func (p *Process) takeJournal(at *journal.Position) error {
 	switch {
 	case refused != nil:
 		return refused
-	case err == nil && !p.opt.records() && !p.journal.Playing():
-		return p.dropJournal()
 	case err == nil:
 		p.cutter.position = at
 		return nil
@@ -217,6 +217,11 @@ func (p *Process) beginLife(after uint64) error {
 
 // saveHost takes the State of the host and notes the cut in the journal.
 func (p *Process) saveHost(t *takenCut) error {
+	if p.journal != nil {
+		if err := p.journal.Flush(); err != nil {
+			return err
+		}
+	}
 	var state []byte
 	err := p.quietly(func() (err error) {
 		state, err = p.wasi.Save()

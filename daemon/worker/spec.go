@@ -49,6 +49,8 @@ type Spec struct {
 	SHA256  string `json:"sha256"`
 	// Fresh starts the program anew; the old state is kept beside it as NAME.ended-N.
 	Fresh bool `json:"fresh"`
+	// Keeper is the unix socket of the keeper of sockets; empty means none.
+	Keeper string `json:"keeper,omitempty"`
 	// Settings are all that the configuration says of the process.
 	Settings config.Process `json:"settings"`
 }
