@@ -77,6 +77,13 @@ clean-tree: ## nothing unstaged, nothing untracked
 bench: ## benchmarks into bench.txt; BENCH=regexp, COUNT=6
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -timeout 0 ./... | tee bench.txt
 
+.PHONY: benchmarks
+benchmarks: ## measure this machine anew for docs/BENCHMARKS.md; some minutes, and it should have no other work
+	@mkdir -p build
+	$(GO) build -o build/perdure .
+	build/perdure bench --vs redis,criu,asyncify --markdown --svg docs/benchmarks.svg $(BENCHMARKS) >build/benchmarks.md
+	sed -i -e '/<!-- results -->/,/<!-- end of results -->/{//!d}' -e '/<!-- results -->/r build/benchmarks.md' docs/BENCHMARKS.md
+
 .PHONY: benchstat
 benchstat: ## compare two runs: make benchstat OLD=bench-old.txt NEW=bench.txt
 	$(GO) run $(BENCHSTAT) $(OLD) $(NEW)
