@@ -73,7 +73,9 @@ func (p *Process) openJournal() (err error) {
 		Sync: p.opt.Durability == DurabilityDisk,
 		Max:  p.opt.journalMax(), RotateAt: p.opt.hooks.rotateAt, Full: p.cutter.journalFull,
 		Live: func(records int, lost []wasi.Warning) {
-			p.event(ReplayedEvent{Records: records, Took: time.Since(began)})
+			if records > 0 {
+				p.event(ReplayedEvent{Records: records, Took: time.Since(began)})
+			}
 			p.warn(lost)
 			p.tellSockets()
 		},
@@ -143,8 +145,6 @@ func (p *Process) takeJournal(at *journal.Position) error {
 	switch {
 	case refused != nil:
 		return refused
-	case err == nil && !p.opt.records() && !p.journal.Playing():
-		return p.dropJournal()
 	case err == nil:
 		p.cutter.position = at
 		return nil

@@ -329,10 +329,8 @@ func (s *server) console(rw http.ResponseWriter, r *http.Request) error {
 	if conn.SetDeadline(time.Time{}) != nil {
 		return nil // it is gone, here and below
 	}
-	if _, err := io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+upgradeConsole+"\r\n\r\n"); err != nil {
-		return nil
-	}
-	s.w.consoles.serve(conn.(*limitedConn).UnixConn, buffered.Reader)
+	const welcome = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + upgradeConsole + "\r\n\r\n"
+	s.w.consoles.serve(conn.(*limitedConn).UnixConn, welcome, buffered.Reader)
 	return nil
 }
 
