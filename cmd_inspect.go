@@ -139,7 +139,11 @@ func socketLine(s runtime.SavedSocket) string {
 	} else {
 		text += ", not kept, there" + since
 	}
-	if s.Lives > 0 {
+	switch s.Lives {
+	case 0:
+	case 1:
+		text += ", resumed once"
+	default:
 		text += fmt.Sprintf(", resumed %d times", s.Lives)
 	}
 	return text

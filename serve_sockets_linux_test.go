@@ -188,6 +188,8 @@ func TestServedConnectionsGoOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.eventually("another keeper", func() bool { p := s.keeperPID(); return p != 0 && p != pid })
+	s.eventually("the worker to tell of it", func() bool { return strings.Contains(s.log.String(), "another one has the sockets now") })
+	s.echoes(c) // without a new connection
 	later := newStream(s.dial(), r.Uint64(), 2*time.Millisecond)
 	s.echoes(later)
 	s.killWorker()

@@ -467,10 +467,12 @@ func TestKeeperIsReplaced(t *testing.T) {
 	s.start()
 	live()
 	waitFor(t, s, "bytes", func() bool { return late.received.Load() > 0 }) // until then only the keeper has it
-	// Killed, it is missed at the next connection, and another one takes over.
+	// Killed, it is missed at once, and another one takes over: the guest does not wait for a connection that is not there.
 	if err := syscall.Kill(keeper, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
+	waitFor(t, s, "another keeper", func() bool { return strings.Contains(s.stderr.String(), "another one has the sockets now") })
+	live()
 	later := newStream(s.dial(), r.Uint64(), 0)
 	waitFor(t, s, "bytes", func() bool { return later.received.Load() > 0 })
 	live()

@@ -3,6 +3,7 @@ package netpersist
 import (
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"sync"
@@ -294,6 +295,23 @@ func (c *Client) Accept(l Listening) (Held, error) {
 		}
 		c.revive(err, false)
 	}
+}
+
+// Mend looks whether a queue is at its end, since the keeper has died, and then gives the sockets to another keeper, as every
+// request does. It reports whether the queue is another one now, under the same number.
+func (c *Client) Mend(l Listening) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fd < 0 || c.sockets[l.ID] == nil {
+		return false
+	}
+	var b [1]byte
+	n, _, err := unix.Recvfrom(l.Queue, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	if n > 0 || err == unix.EAGAIN || err == unix.EINTR {
+		return false // a connection is still in it, or it has been mended
+	}
+	c.revive(io.EOF, false)
+	return true
 }
 
 // Take returns the sockets, listeners excepted, that a worker of this owner had before.

@@ -17,6 +17,7 @@ const (
 	EventRetired   EventKind = "retired"    // the old state, by a fresh start
 	EventRestored  EventKind = "restored"   // from Generation
 	EventReplayed  EventKind = "replayed"   // what the journal has
+	EventSockets   EventKind = "sockets"    // what has become of them at the restore
 	EventCalled    EventKind = "called"     // a call that the process was restored in has ended
 	EventSkipped   EventKind = "skipped"    // a damaged generation, Number
 	EventCommitted EventKind = "committed"  // Generation
@@ -53,6 +54,8 @@ func newEvent(e runtime.Event, now time.Time) Event {
 		w.Kind, w.Generation = EventRestored, cleanInfo(e.Generation)
 	case runtime.ReplayedEvent:
 		w.Kind = EventReplayed
+	case runtime.SocketsEvent:
+		w.Kind = EventSockets
 	case runtime.CallFinishedEvent:
 		w.Kind = EventCalled
 	case runtime.SkippedEvent:

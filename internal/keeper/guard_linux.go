@@ -22,9 +22,10 @@ const (
 // Guard sees to it that a keeper listens at path for as long as ctx lasts: it starts program as one when nobody
 // listens there, and again when it has gone. It reports both. The keeper outlives it.
 func Guard(ctx context.Context, program, path string, report func(string)) {
-	mine := true // at first nobody else is known to look after it
+	mine := true // nobody else is known to look after it
 	for ctx.Err() == nil {
 		began := time.Now()
+		launched := false
 		fd, err := netpersist.Dial(path)
 		if err != nil && !mine {
 			fd, err = others(ctx, path)
@@ -35,12 +36,13 @@ func Guard(ctx context.Context, program, path string, report func(string)) {
 				pause(ctx, againAfter)
 				continue
 			}
-			mine = true
+			launched = true
 			fd, err = others(ctx, path)
 		}
 		if err != nil {
 			continue
 		}
+		mine = launched
 		gone(ctx, fd)
 		if ctx.Err() == nil {
 			report("the keeper of sockets is gone")

@@ -46,6 +46,8 @@ func (k kept) Accept(l runtime.KeptListener) (runtime.KeptSocket, error) {
 	return keptSocket(h), err
 }
 
+func (k kept) Mend(l runtime.KeptListener) bool { return k.Client.Mend(netpersist.Listening(l)) }
+
 func (k kept) Unmoved(fd int, at runtime.SocketPosition) (same, over bool, err error) {
 	now, over, err := netpersist.PositionOf(fd, at.Dialled)
 	if err != nil {

@@ -265,12 +265,12 @@ talks
 inside perdure inspect server | sed 's/^/        /; s/ *$//' | grep -A 3 sockets
 
 step 'the keeper of the connections is restarted, executed anew, and killed'
-inside perdure stop server
-inside systemctl restart perdure-keeper.service
-inside systemctl reload perdure-keeper.service
-inside systemctl restart perdure-keeper.service
-inside perdure start server
-talks
+for how in restart reload restart; do
+	inside perdure stop server
+	inside systemctl "$how" perdure-keeper.service
+	inside perdure start server
+	talks
+done
 inside systemctl kill --kill-whom=main --signal=KILL perdure-keeper.service
 talks
 inside perdure restart server

@@ -19,6 +19,9 @@ type SocketKeeper interface {
 	Keep(fd int, datagram bool) (uint64, error)
 	// Accept takes a connection that came. EAGAIN, as the operating system's error: there is none.
 	Accept(l KeptListener) (KeptSocket, error)
+	// Mend is called when a queue is at its end, since its keeper has died. It reports whether the queue, which keeps its
+	// number, is good again: it is readable only if a connection has come.
+	Mend(l KeptListener) bool
 	// Requeue lets connections come again from their listeners. The caller's descriptors are of no use afterwards.
 	Requeue(ids []uint64) error
 	// Release lets go of a socket before the caller closes it: in good order, or with a reset.

@@ -73,6 +73,9 @@ func (s *System) wait(fds []PollFD, ready int, deadline int64) (int, Errno) {
 		case err != nil:
 			return 0, toErrno(err)
 		}
+		if s.mend(fds, p[1:]) {
+			continue
+		}
 		n := ready
 		for k, i := range s.direct {
 			fds[i].Revents, fds[i].Available = 0, 0
@@ -92,6 +95,21 @@ func (s *System) wait(fds []PollFD, ready int, deadline int64) (int, Errno) {
 		}
 		return n, ESUCCESS
 	}
+}
+
+// mend mends the queues of listeners whose keeper has died, p being what the operating system says of the descriptors that
+// are asked directly. It reports whether it did: then nothing may be readable any more, where a guest that accepts would
+// wait.
+func (s *System) mend(fds []PollFD, p []unix.PollFd) (mended bool) {
+	for k, i := range s.direct {
+		if p[k].Revents&unix.POLLHUP == 0 || s.keeper == nil {
+			continue
+		}
+		if l := s.known[fds[i].Handle]; l != nil && l.listen >= 0 {
+			mended = s.keeper.Mend(l.queue) || mended
+		}
+	}
+	return mended
 }
 
 func asked(e PollEvents) int16 {
