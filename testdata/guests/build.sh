@@ -80,8 +80,9 @@ clang_tools() {
 c_guest() {
 	local source=$1 wasm=$2
 	shift 2
+	# Called so, clang does not find a wasm-opt that may be installed, and would change what it makes.
 	# shellcheck disable=SC2046
-	clang-$debian_clang --target=wasm32-wasi -O2 -std=gnu11 -Wall -Werror -ffile-prefix-map="$here"=. \
+	PATH=/nonexistent /usr/lib/llvm-$debian_clang/bin/clang --target=wasm32-wasi -O2 -std=gnu11 -Wall -Werror -ffile-prefix-map="$here"=. \
 		$(option "$source" CFLAGS) "$@" -o "$wasm" "$source" -fuse-ld=/usr/bin/wasm-ld-$debian_clang $(option "$source" LDFLAGS)
 	strip "$wasm"
 }
