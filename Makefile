@@ -10,12 +10,15 @@ GO          ?= go
 # Tools are pinned here, not in go.mod: they are no part of what is built.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 NFPM        := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.0
+CYCLONEDX   := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.9.0
 BENCHSTAT   := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 
 COUNT       ?= 6
 BENCH       ?= .
 FUZZTIME    ?= 30s
 SOAK        ?= 1h
+# Ordinary tests that do more with the tag "slow".
+GROWN       := TestModel|TestRandomModules|TestKernelsStopAnywhere|TestStopEverywhere
 
 .PHONY: help
 help: ## list the targets
@@ -30,8 +33,9 @@ test: ## the fast tests: offline, unprivileged, no tool but Go
 	$(GO) test ./...
 
 .PHONY: slow
-slow: ## all tests, the long ones too
-	$(GO) test -tags slow -timeout 40m ./...
+slow: ## the long tests, and those that do more when they may take long
+	@list="$$(grep -rl --include='*_test.go' '^//go:build slow' . | xargs sed -n 's/^func \(Test[A-Za-z0-9_]*\)(.*/\1/p' | paste -sd'|')"; \
+	set -x; $(GO) test -tags slow -timeout 40m -run "^($$list|$(GROWN))$$" ./...
 
 .PHONY: check
 check: fmt vet lint deps tidy race clean-tree ## all that must be green before a commit; stage your changes first
@@ -59,9 +63,10 @@ tidy: ## go.mod and go.sum are as "go mod tidy" would leave them
 	$(GO) mod tidy -diff
 	$(GO) mod verify
 
+# All but the specification's tests, in which nothing runs beside anything else.
 .PHONY: race
 race: ## the fast tests under the race detector (needs a C compiler)
-	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /spectest)
 
 .PHONY: clean-tree
 clean-tree: ## nothing unstaged, nothing untracked
@@ -71,6 +76,13 @@ clean-tree: ## nothing unstaged, nothing untracked
 .PHONY: bench
 bench: ## benchmarks into bench.txt; BENCH=regexp, COUNT=6
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -timeout 0 ./... | tee bench.txt
+
+.PHONY: benchmarks
+benchmarks: ## measure this machine anew for docs/BENCHMARKS.md; some minutes, and it should have no other work
+	@mkdir -p build
+	$(GO) build -o build/perdure .
+	build/perdure bench --vs redis,criu,asyncify --markdown --svg docs/benchmarks.svg $(BENCHMARKS) >build/benchmarks.md
+	sed -i -e '/<!-- results -->/,/<!-- end of results -->/{//!d}' -e '/<!-- results -->/r build/benchmarks.md' docs/BENCHMARKS.md
 
 .PHONY: benchstat
 benchstat: ## compare two runs: make benchstat OLD=bench-old.txt NEW=bench.txt
@@ -93,6 +105,14 @@ soak: ## the soak tests for SOAK=1h
 .PHONY: deb
 deb: ## the Debian package, into build/
 	NFPM=$(NFPM) bash packaging/deb.sh
+
+.PHONY: release
+release: ## binaries, packages, bill of materials and checksums of a clean tree, into build/release/
+	NFPM=$(NFPM) CYCLONEDX=$(CYCLONEDX) bash packaging/release.sh build/release
+
+.PHONY: release-check
+release-check: ## build the release twice, in two places and with nothing cached, and compare; some minutes
+	NFPM=$(NFPM) CYCLONEDX=$(CYCLONEDX) bash packaging/release-check.sh
 
 .PHONY: systemd
 systemd: deb ## install, upgrade, reboot and remove that package under a real systemd; needs Debian and root

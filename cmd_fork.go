@@ -38,14 +38,14 @@ What the program works on outside of its memory, files and sockets, is the same 
 		if err != nil {
 			return err
 		}
-		to, err := place.process(args[1])
-		if err != nil {
-			return err
-		}
 		t := newTalk(env.stderr)
 		defer t.rest()
 		m := &meter{t: t, what: "copying " + name}
 		s, err := place.saved(name, m.tell)
+		if err != nil {
+			return err
+		}
+		to, err := place.process(args[1]) // beside it
 		if err != nil {
 			return err
 		}

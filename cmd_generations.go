@@ -177,7 +177,7 @@ func verifyListed(ctx context.Context, s *runtime.Saved, list []generationJSON, 
 
 // changePins pins and unpins generations.
 func changePins(place *place, name string, pin, unpin []string, note string, t *talk) error {
-	dir, err := place.process(name)
+	dir, err := place.existing(name)
 	if err != nil {
 		return err
 	}

@@ -36,11 +36,11 @@ and text.`,
   perdure journal prog --json | jq '.[] | select(.op == "open")'`,
 		Args: oneProcess,
 	}
-	place := addStateFlag(cmd, env)
+	place := addStateFlag(cmd, env).addDaemonFlag(cmd)
 	asJSON := addJSONFlag(cmd)
 	cmd.ValidArgsFunction = place.complete
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
-		dir, err := place.process(args[0])
+		dir, err := place.existing(args[0])
 		if err != nil {
 			return err
 		}

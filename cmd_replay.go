@@ -21,7 +21,7 @@ record that --to names, the program's functions are printed, innermost first.`,
   perdure replay prog --to 1200`,
 		Args: oneProcess,
 	}
-	place := addStateFlag(cmd, env)
+	place := addStateFlag(cmd, env).addDaemonFlag(cmd)
 	to := cmd.Flags().Int("to", 0, "`NUMBER` of the record to stop behind, counted from the newest generation (default: the last)")
 	var cache string
 	addCacheFlag(cmd, &cache)
@@ -30,7 +30,7 @@ record that --to names, the program's functions are printed, innermost first.`,
 		if *to < 0 {
 			return fmt.Errorf("--to %d: records count from 1", *to)
 		}
-		dir, err := place.process(args[0])
+		dir, err := place.existing(args[0])
 		if err != nil {
 			return err
 		}

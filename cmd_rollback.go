@@ -40,7 +40,7 @@ written stay as they are.`,
 		if err != nil {
 			return err
 		}
-		dir, err := place.process(name)
+		dir, err := place.existing(name)
 		if err != nil {
 			return err
 		}

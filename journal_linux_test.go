@@ -60,7 +60,7 @@ func (c *counting) run(conn io.ReadWriter, r *rand.Rand, key string, quit <-chan
 // increments kills the key-value server so often under pipelines of clients, on connections that stay.
 func increments(t *testing.T, kills int, flags ...string) {
 	r := testSeed(t)
-	s := newServer(t, guestPath(t, "keyvalue"), append([]string{"--every", "20ms"}, flags...)...)
+	s := newServer(t, guestPath(t, "resp"), append([]string{"--every", "20ms"}, flags...)...)
 	s.start()
 	clients := make([]counting, 10)
 	quit, failed := make(chan struct{}), make(chan error, len(clients))

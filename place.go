@@ -23,6 +23,7 @@ type place struct {
 	state   string // the flag
 	keyFile string // the flag
 	contact *contact
+	chosen  string // the directory, by existing
 }
 
 // addStateFlag gives a command the flag that says where processes are.
@@ -43,23 +44,57 @@ func (p *place) addDaemonFlag(cmd *cobra.Command) *place {
 
 // dir returns the directory that holds one directory for each process.
 func (p *place) dir() (string, error) {
-	ofDaemon := func() (string, error) {
-		ctx, cancel := context.WithTimeout(context.Background(), answerTime)
-		defer cancel()
-		info, err := p.contact.client().Info(ctx)
-		return info.StateDir, err
+	if p.chosen != "" {
+		return p.chosen, nil
 	}
+	dir, _, err := p.said()
+	return dir, err
+}
+
+// said returns the directory that the flags and the environment name; where they name none, that of the user, and false.
+func (p *place) said() (dir string, named bool, err error) {
 	switch env := p.env.getenv("PERDURE_STATE"); {
 	case p.state != "":
-		return filepath.Abs(p.state)
+		dir, err = filepath.Abs(p.state)
 	case p.contact != nil && p.contact.socket != "":
-		return ofDaemon()
+		dir, err = p.ofDaemon()
 	case env != "":
-		return filepath.Abs(env)
+		dir, err = filepath.Abs(env)
 	case p.contact != nil && p.contact.named():
-		return ofDaemon()
+		dir, err = p.ofDaemon()
+	default:
+		dir, err = userState(p.env)
+		return dir, false, err
 	}
-	return userState(p.env)
+	return dir, true, err
+}
+
+// ofDaemon returns where the daemon's processes are.
+func (p *place) ofDaemon() (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
+	defer cancel()
+	info, err := p.contact.client().Info(ctx)
+	return info.StateDir, err
+}
+
+// existing returns the directory of a process that should be there. Where nobody has said which is meant it is the user's
+// own, or else that of the daemon that runs here.
+func (p *place) existing(name string) (string, error) {
+	own, err := p.process(name)
+	if err != nil || p.contact == nil || p.chosen != "" {
+		return own, err
+	}
+	is := func(dir string) bool {
+		_, err := os.Lstat(dir)
+		return err == nil
+	}
+	if _, named, _ := p.said(); named || is(own) {
+		return own, nil
+	}
+	if daemons, err := p.ofDaemon(); err == nil && is(filepath.Join(daemons, name)) {
+		p.chosen = daemons
+	}
+	return p.process(name)
 }
 
 // answerTime is how long a daemon may take to say who it is.
@@ -128,7 +163,7 @@ func (p *place) store(progress func(done, total uint64)) (memsnap.Options, error
 
 // saved opens a process that has to be there. Progress, if not nil, is told of long work.
 func (p *place) saved(name string, progress func(done, total uint64)) (*runtime.Saved, error) {
-	dir, err := p.process(name)
+	dir, err := p.existing(name)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +177,7 @@ func (p *place) saved(name string, progress func(done, total uint64)) (*runtime.
 
 // maintain is runtime.Maintain for the process of that name.
 func (p *place) maintain(ctx context.Context, name string, o memsnap.Options, do func(*memsnap.Store) error) error {
-	dir, err := p.process(name)
+	dir, err := p.existing(name)
 	if err != nil {
 		return err
 	}

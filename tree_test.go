@@ -41,8 +41,11 @@ func TestTreePackageComments(t *testing.T) {
 	for _, f := range goFiles(t) {
 		dir := path.Dir(f.path)
 		want := "Package " + f.name + " "
-		if f.name == "main" {
+		switch {
+		case f.name == "main" && dir == ".":
 			want = "Perdure " // a command's comment begins with its name
+		case f.name == "main":
+			want = "Command " + path.Base(dir) + " "
 		}
 		if !f.test {
 			commented[dir] = commented[dir] || strings.HasPrefix(f.doc, want)

@@ -12,20 +12,27 @@ import (
 	"syscall"
 	"time"
 
+	"perdure/internal/keeper"
 	"perdure/memsnap"
 )
 
 // readTime is how long a request waits for the first look at the folder, before it is told that there is no such process.
-const readTime = 5 * time.Second
+const readTime = 30 * time.Second
 
 // named returns the unit of a process that there is.
 func (d *Daemon) named(name string) (*unit, error) {
 	has := func() *unit {
 		u := d.find(name)
-		if u != nil {
-			if v, _, _, _ := u.look(); v.nothing() {
-				return nil
-			}
+		if u == nil {
+			return nil
+		}
+		v, _, _, _ := u.look()
+		d.mu.Lock()
+		_, shown := d.set[name]
+		d.mu.Unlock()
+		// What the folder shows is there, also before the unit has heard of it.
+		if v.nothing() && (!shown || v.rec.Removed != "") {
+			return nil
 		}
 		return u
 	}
@@ -195,6 +202,9 @@ func (d *Daemon) remove(ctx context.Context, name string) error {
 		return err
 	}
 	return u.still(ctx, true, func() error {
+		if err := d.forgetSockets(u); err != nil {
+			u.log.Warn().Err(err).Msg("the keeper of sockets holds those of the process until their time is over")
+		}
 		if err := removeState(u.dir); err != nil {
 			return err
 		}
@@ -207,6 +217,16 @@ func (d *Daemon) remove(ctx context.Context, name string) error {
 		d.tell(u, Event{Kind: EventRemoved, Text: "its state was removed"})
 		return u.send(d.ctx, message{in: inRemoved{}})
 	})
+}
+
+// forgetSockets makes the keeper let go of the sockets of a process that is to be removed.
+func (d *Daemon) forgetSockets(u *unit) error {
+	path := d.config().Daemon.Keeper
+	secret, made, err := keeper.Secret(u.dir)
+	if path == "" || made || err != nil {
+		return err
+	}
+	return keeper.Forget(path, keeper.Owner(u.name, secret))
 }
 
 // removeState removes the directory of a process so that a half of it is never taken for the process.

@@ -129,7 +129,7 @@ const (
 	// A guest that does nothing but wait is cut whenever it has waited for this part longer
 	// than at the last cut, and every idleEvery at the latest.
 	idleShare = 8
-	idleEvery = 10 * time.Second
+	idleEvery = 30 * time.Second
 	// lastFor is how long a process that stops tries to store its last generation on a full
 	// disk, and lastEvery how often. Who stops it may kill it after ten seconds.
 	lastFor   = 8 * time.Second

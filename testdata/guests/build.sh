@@ -1,7 +1,7 @@
 #!/bin/bash
-# Rebuilds the prebuilt guests of this directory from their sources.
+# Rebuilds the prebuilt guests of this directory, and the examples in C, from their sources.
 #
-#   build.sh [--check] [c|rust|zig|as|sqlite|all]...
+#   build.sh [--check] [c|rust|zig|as|sqlite|examples|all]...
 #
 # --check builds into a temporary directory and compares with the committed
 # files byte for byte. Missing tools are installed when this runs as root:
@@ -15,6 +15,7 @@ wasi_shim_version=0.1.0
 sqlite_module=github.com/mattn/go-sqlite3@v1.14.24
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+examples=$(cd "$here/../../examples" && pwd)
 export LC_ALL=C SOURCE_DATE_EPOCH=0
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/perdure-guests
 scratch=$(mktemp -d)
@@ -80,9 +81,9 @@ clang_tools() {
 c_guest() {
 	local source=$1 wasm=$2
 	shift 2
-	# Called so, clang does not find a wasm-opt that may be installed, and would change what it makes.
+	# From its own directory and without a PATH, since clang runs a wasm-opt that it finds in either.
 	# shellcheck disable=SC2046
-	PATH=/nonexistent /usr/lib/llvm-$debian_clang/bin/clang --target=wasm32-wasi -O2 -std=gnu11 -Wall -Werror -ffile-prefix-map="$here"=. \
+	PATH=/nowhere /usr/lib/llvm-$debian_clang/bin/clang --target=wasm32-wasi -O2 -std=gnu11 -Wall -Werror -ffile-prefix-map="$here"=. -ffile-prefix-map="$examples"=examples \
 		$(option "$source" CFLAGS) "$@" -o "$wasm" "$source" -fuse-ld=/usr/bin/wasm-ld-$debian_clang $(option "$source" LDFLAGS)
 	strip "$wasm"
 }
@@ -92,6 +93,15 @@ build_c() {
 	local source
 	for source in "$here"/c/*.c; do
 		c_guest "$source" "$out/$(basename "$source" .c).wasm"
+	done
+}
+
+build_examples() {
+	clang_tools
+	mkdir -p "$out/examples"
+	local source
+	for source in "$examples"/*.c; do
+		c_guest "$source" "$out/examples/$(basename "$source" .c).wasm"
 	done
 }
 
@@ -158,12 +168,12 @@ targets=()
 for argument in "$@"; do
 	case $argument in
 	--check) check=1 ;;
-	c | rust | zig | as | sqlite) targets+=("$argument") ;;
-	all) targets+=(c rust zig as sqlite) ;;
-	*) die "usage: build.sh [--check] [c|rust|zig|as|sqlite|all]..." ;;
+	c | rust | zig | as | sqlite | examples) targets+=("$argument") ;;
+	all) targets+=(c rust zig as sqlite examples) ;;
+	*) die "usage: build.sh [--check] [c|rust|zig|as|sqlite|examples|all]..." ;;
 	esac
 done
-[ ${#targets[@]} -gt 0 ] || targets=(c rust zig as sqlite)
+[ ${#targets[@]} -gt 0 ] || targets=(c rust zig as sqlite examples)
 
 out=$scratch/out
 mkdir "$out"
@@ -172,15 +182,19 @@ for target in "${targets[@]}"; do
 done
 
 differences=0
-for wasm in "$out"/*.wasm; do
-	name=$(basename "$wasm")
+built=0
+for wasm in "$out"/*.wasm "$out"/examples/*.wasm; do
+	[ -e "$wasm" ] || continue # nothing of that kind was built
+	built=$((built + 1))
+	to=$here/$(basename "$wasm")
+	if [[ $wasm == "$out"/examples/* ]]; then to=$examples/$(basename "$wasm"); fi
 	if [ -z "$check" ]; then
-		install -m 644 "$wasm" "$here/$name"
-	elif ! cmp "$wasm" "$here/$name" >&2; then
+		install -m 644 "$wasm" "$to"
+	elif ! cmp "$wasm" "$to" >&2; then
 		differences=$((differences + 1))
 	fi
 done
 if [ -n "$check" ]; then
 	[ $differences -eq 0 ] || die "$differences of the guests differ from their sources"
-	echo "$(ls "$out"/*.wasm | wc -l) guests are as their sources say"
+	echo "$built guests are as their sources say"
 fi

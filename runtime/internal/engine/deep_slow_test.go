@@ -6,5 +6,5 @@ import "testing"
 
 func TestDeepStackSlow(t *testing.T) {
 	testDeepStack(t, 0.6)
-	testDeepStack(t, 0.9)
+	testDeepStack(t, 0.99)
 }

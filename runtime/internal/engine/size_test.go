@@ -7,8 +7,8 @@ import "time"
 // How much the random tests do.
 const (
 	genModules  = 400
-	genTime     = 12 * time.Second
-	genFew      = true    // only some modes for each module
-	kernelPolls = 100_000 // loop headers of a kernel at which the host is asked
+	genTime     = 8 * time.Second
+	genFew      = true   // only some modes for each module
+	kernelPolls = 20_000 // loop headers of a kernel at which the host is asked
 	shrinkTime  = 20 * time.Second
 )
