@@ -123,6 +123,29 @@ func (s *servedServer) killWorker() {
 	s.eventually("another worker", func() bool { p := s.worker(); return p != 0 && p != pid })
 }
 
+// shows wants inspect to tell of the listener and of the connection of c, which has gone on over two deaths of its worker.
+func (s *servedServer) shows(c *stream) {
+	s.t.Helper()
+	s.eventually("the sockets in perdure inspect", func() bool {
+		i, err := s.client.Inspect(s.within(), servedName)
+		if err != nil || len(i.Sockets) != 2 || i.SocketCounts.Open != 2 || i.SocketCounts.Resumed < 2 || len(i.SocketsGone) > 0 {
+			return false
+		}
+		l, k := i.Sockets[0], i.Sockets[1]
+		return l.Kind == "listener" && l.Kept && l.Local == s.address &&
+			k.Kind == "connection" && k.Kept && k.Local == s.address && k.Remote == c.conn.LocalAddr().String() &&
+			k.Position.Consumed > 0 && k.Position.Written > 0 && !k.Since.IsZero() && k.Lives >= 2
+	})
+	var text strings.Builder
+	i, err := s.client.Inspect(s.within(), servedName)
+	if err == nil {
+		err = printInspection(&text, i)
+	}
+	if want := c.conn.LocalAddr().String(); err != nil || !strings.Contains(text.String(), want) {
+		s.t.Errorf("perdure inspect does not tell of %s: %v\n%s", want, err, text.String())
+	}
+}
+
 // TestServedConnectionsGoOn takes connections to a process of the daemon through all that can happen to its worker, to the
 // daemon and to the keeper.
 func TestServedConnectionsGoOn(t *testing.T) {
@@ -145,6 +168,7 @@ func TestServedConnectionsGoOn(t *testing.T) {
 	s.startDaemon()
 	s.killWorker()
 	s.echoes(c)
+	s.shows(c)
 	ask("restart", func(ctx context.Context, name string) error { return s.client.Restart(ctx, name, false) })
 	s.echoes(c)
 	// An upgrade: the next daemon adopts the worker.
@@ -191,6 +215,11 @@ func TestServedConnectionsGoOn(t *testing.T) {
 	ask("start", func(ctx context.Context, name string) error { return s.client.Start(ctx, name, false) })
 	c = newStream(s.dial(), r.Uint64(), 2*time.Millisecond)
 	s.echoes(c)
+	s.eventually("the lost connection in perdure inspect", func() bool {
+		i, err := s.client.Inspect(s.within(), servedName)
+		return err == nil && i.SocketCounts.Lost == 1 && len(i.SocketsGone) == 1 && !i.SocketsGone[0].Reset &&
+			i.SocketsGone[0].Remote == idle.LocalAddr().String() && strings.Contains(i.SocketsGone[0].Why, "the keeper does not have it")
+	})
 	if err := c.finish(); err != nil {
 		t.Error(err)
 	}

@@ -77,6 +77,7 @@ func (p *Process) openJournal() (err error) {
 				p.event(ReplayedEvent{Records: records, Took: time.Since(began)})
 			}
 			p.warn(lost)
+			p.tellSockets()
 		},
 		Lost: func(err error) {
 			p.uncovered = true
@@ -115,6 +116,9 @@ func (p *Process) restoreHost(state []byte, at *journal.Position) error {
 		}
 		p.wasi = host
 		p.warn(warnings)
+		if !p.replaying() {
+			p.tellSockets()
+		}
 		return nil
 	})
 }
@@ -231,6 +235,7 @@ func (p *Process) saveHost(t *takenCut) error {
 		return err
 	}
 	t.data.sections = map[string][]byte{sectionWASI: state}
+	p.seeSockets(state)
 	t.state.Journal = nil
 	switch {
 	case p.journal == nil:

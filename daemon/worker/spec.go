@@ -5,6 +5,7 @@ import (
 
 	"perdure/config"
 	"perdure/memsnap"
+	"perdure/runtime"
 )
 
 // The files of a worker in the directory of its process, beside those of package runtime.
@@ -88,6 +89,8 @@ type Status struct {
 	Warnings []string `json:"warnings,omitempty"`
 	// LastFailure is why the last snapshot could not be made; empty if it could.
 	LastFailure string `json:"last_failure,omitempty"`
+	// Sockets counts those of the guest, as of its last cut.
+	Sockets runtime.SocketCounts `json:"sockets"`
 	// Last is the newest generation that this worker made.
 	Last *memsnap.Info `json:"last,omitempty"`
 	// NotApplied are limits and confinements that this system does not have.
