@@ -10,6 +10,7 @@ GO          ?= go
 # Tools are pinned here, not in go.mod: they are no part of what is built.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 NFPM        := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.0
+CYCLONEDX   := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.9.0
 BENCHSTAT   := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 
 COUNT       ?= 6
@@ -96,6 +97,14 @@ soak: ## the soak tests for SOAK=1h
 .PHONY: deb
 deb: ## the Debian package, into build/
 	NFPM=$(NFPM) bash packaging/deb.sh
+
+.PHONY: release
+release: ## binaries, packages, bill of materials and checksums of a clean tree, into build/release/
+	NFPM=$(NFPM) CYCLONEDX=$(CYCLONEDX) bash packaging/release.sh build/release
+
+.PHONY: release-check
+release-check: ## build the release twice, in two places and with nothing cached, and compare; some minutes
+	NFPM=$(NFPM) CYCLONEDX=$(CYCLONEDX) bash packaging/release-check.sh
 
 .PHONY: systemd
 systemd: deb ## install, upgrade, reboot and remove that package under a real systemd; needs Debian and root

@@ -16,21 +16,22 @@ import (
 // runKeeper runs a keeper until a signal ends it or, if it may leave, until there is nothing
 // to keep.
 func runKeeper(ctx context.Context, c keeperCommand) error {
+	// First of all, since the signal ends a program that has not asked for it.
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	ctx, stop := interruptible(ctx)
 	defer stop()
 	keeper, err := c.open()
 	if err != nil {
 		return err
 	}
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	for {
 		again, err := c.until(ctx, keeper, hup)
 		if err != nil || !again {
 			return errors.Join(err, keeper.Close())
 		}
-		if keeper, err = c.replace(keeper); err != nil {
+		if keeper, err = c.replace(keeper, hup); err != nil {
 			return err
 		}
 	}
@@ -73,7 +74,7 @@ func (c *keeperCommand) until(ctx context.Context, keeper *netpersist.Keeper, hu
 
 // replace executes the program anew. It returns only when that cannot be, with a keeper that
 // goes on in this one.
-func (c *keeperCommand) replace(keeper *netpersist.Keeper) (*netpersist.Keeper, error) {
+func (c *keeperCommand) replace(keeper *netpersist.Keeper, hup chan<- os.Signal) (*netpersist.Keeper, error) {
 	state, err := keeper.Handover()
 	if err != nil {
 		return nil, err
@@ -81,7 +82,11 @@ func (c *keeperCommand) replace(keeper *netpersist.Keeper) (*netpersist.Keeper, 
 	program, err := os.Executable()
 	if err == nil {
 		args := []string{"perdure", "keeper", "--socket", c.socket, "--state-fd", strconv.Itoa(state)}
+		// The next program has no handler at first, and the signal would end it. One that comes meanwhile is part of
+		// this replacement.
+		signal.Ignore(syscall.SIGHUP)
 		err = syscall.Exec(program, args, os.Environ())
+		signal.Notify(hup, syscall.SIGHUP)
 	}
 	fmt.Fprintf(os.Stderr, "perdure: the keeper goes on in the old program: %v\n", err)
 	return netpersist.TakeOver(state)

@@ -43,7 +43,7 @@ func TestJSONIsDocumented(t *testing.T) {
 	for name, value := range map[string]any{
 		"generations": []generationJSON{}, "verify": []verifiedJSON{}, "check": checkJSON{}, "stack": stackJSON{},
 		"purge": purgedJSON{}, "diff": diffJSON{}, "dump": dumpJSON{}, "journal": []journalJSON{},
-		"ps": []daemon.Process{}, "snapshot": []snapshotJSON{}, "events": daemon.Event{}, "reload": daemon.Reloaded{}, "call": callJSON{},
+		"ps": []daemon.Process{}, "snapshot": []snapshotJSON{}, "events": daemon.Event{}, "reload": daemon.Reloaded{}, "call": callJSON{}, "version": versionJSON{},
 	} {
 		c, _, err := root.Find([]string{name})
 		if err != nil {

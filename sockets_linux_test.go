@@ -156,9 +156,7 @@ func (s *server) dial() *net.TCPConn {
 	for limit := time.Now().Add(patience); ; {
 		c, err := net.DialTimeout("tcp", s.address, patience)
 		if err == nil {
-			if err := c.SetDeadline(time.Now().Add(20 * time.Minute)); err != nil {
-				s.t.Fatal(err)
-			}
+			soon(s.t, c)
 			return c.(*net.TCPConn)
 		}
 		if !errors.Is(err, syscall.ECONNREFUSED) || time.Now().After(limit) {
@@ -167,6 +165,18 @@ func (s *server) dial() *net.TCPConn {
 		time.Sleep(5 * time.Millisecond)
 	}
 }
+
+// soon bounds how long a client waits from now on.
+func soon(t testing.TB, c net.Conn) {
+	t.Helper()
+	if err := c.SetDeadline(time.Now().Add(2 * patience)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// burst is how many bytes a client sends at most without a pause. The server would have nothing else to do, and a
+// restart much to play again.
+const burst = 512 << 10
 
 // stream is a client of an echo server that checks every byte. What it sends is a function of seed and position.
 type stream struct {
@@ -196,15 +206,19 @@ func newStream(conn *net.TCPConn, seed uint64, pause time.Duration) *stream {
 func (c *stream) write() {
 	defer close(c.writer)
 	r := rand.New(rand.NewPCG(c.seed, 1))
-	var at int64
+	var at, rested int64
 	b := make([]byte, 32<<10)
 	for {
-		n := 1 + r.IntN(len(b))
+		n, pause := 1+r.IntN(len(b)), time.Duration(0)
 		if c.pause > 0 {
-			n = 1 + r.IntN(2000)
+			n, pause = 1+r.IntN(2000), time.Duration(r.Int64N(int64(c.pause)))
+		} else if at-rested > burst {
+			rested, pause = at, 20*time.Millisecond
+		}
+		if pause > 0 {
 			select {
 			case <-c.quit:
-			case <-time.After(time.Duration(r.Int64N(int64(c.pause)))):
+			case <-time.After(pause):
 			}
 		}
 		select {
@@ -216,7 +230,10 @@ func (c *stream) write() {
 		for i := range b[:n] {
 			b[i] = c.byteAt(at + int64(i))
 		}
-		k, err := c.conn.Write(b[:n])
+		k, err := 0, c.conn.SetWriteDeadline(time.Now().Add(2*patience))
+		if err == nil {
+			k, err = c.conn.Write(b[:n])
+		}
 		at += int64(k)
 		c.sent.Store(at)
 		if err != nil {
@@ -232,7 +249,10 @@ func (c *stream) read() error {
 	b := make([]byte, 64<<10)
 	var at int64
 	for {
-		n, err := c.conn.Read(b)
+		n, err := 0, c.conn.SetReadDeadline(time.Now().Add(2*patience))
+		if err == nil {
+			n, err = c.conn.Read(b)
+		}
 		for i := range b[:n] {
 			if b[i] != c.byteAt(at+int64(i)) {
 				return fmt.Errorf("%w at %d", errTorn, at+int64(i))
@@ -429,6 +449,13 @@ func TestKeeperIsReplaced(t *testing.T) {
 	replaced := func() bool {
 		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", keeper)) // it may be gone
 		return strings.Contains(string(b), "--state-fd")
+	}
+	// The next signals come while it starts.
+	for range 20 {
+		time.Sleep(time.Duration(r.IntN(20)) * time.Millisecond)
+		if err := syscall.Kill(keeper, syscall.SIGHUP); err != nil {
+			t.Fatalf("the keeper is gone: %v", err)
+		}
 	}
 	waitFor(t, s, "the new program", replaced)
 	live()

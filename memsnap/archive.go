@@ -23,6 +23,7 @@ func budgetFor(n uint64) archiveBudget {
 // has all pages when the stretches have come round once.
 func encodeArchive(own uint64, head archiveHead, m *pageMap, changes []change, cursor uint64, budget archiveBudget) []byte {
 	w := archiveWriter{known: map[uint64]uint64{own: 0}, next: make([]uint64, 1)}
+	w.runs = make([]byte, 0, min(budget.bytes, 8*head.Pages)+8*uint64(len(changes)))
 	if cursor >= min(head.Pages, uint64(len(m.links))) {
 		cursor = 0 // once more from the beginning
 	}

@@ -79,19 +79,19 @@ func (w *Session) writeBlocks(ctx context.Context, out *output, stored []run) ([
 	}
 	workers := min(w.store.commitWorkers, len(chunks))
 	under := min(chunksUnderWay(workers), len(chunks))
-	buffers := w.store.buffers.get(under)
+	buffers, scratches := w.store.buffers.get(under), w.store.scratches.get(workers)
 	work := make(chan *chunk, under)
 	var running sync.WaitGroup
 	defer func() {
 		close(work)
 		running.Wait()
 		w.store.buffers.put(buffers)
+		w.store.scratches.put(scratches)
 	}()
-	for range workers {
+	for i := range workers {
 		running.Go(func() {
-			scratch := make([]byte, 0, blockSize+blockSize/8)
 			for c := range work {
-				c.encode(scratch)
+				c.encode(scratches[i])
 				close(c.done)
 			}
 		})
@@ -122,15 +122,15 @@ func (w *Session) writeBlocks(ctx context.Context, out *output, stored []run) ([
 	return entries, nil
 }
 
-// bufferPool keeps buffers of chunkSize from one commit to the next. A sync.Pool would lose them to each collection.
+// bufferPool keeps buffers of one size from one commit to the next. A sync.Pool would lose them to each collection.
 type bufferPool struct {
-	most int
+	most, size int
 
 	mu   sync.Mutex
 	free [][]byte
 }
 
-func newBufferPool(most int) *bufferPool { return &bufferPool{most: most} }
+func newBufferPool(most, size int) *bufferPool { return &bufferPool{most: most, size: size} }
 
 func (p *bufferPool) get(n int) [][]byte {
 	p.mu.Lock()
@@ -139,7 +139,7 @@ func (p *bufferPool) get(n int) [][]byte {
 	p.free = p.free[:len(p.free)-take]
 	p.mu.Unlock()
 	for len(buffers) < n {
-		buffers = append(buffers, make([]byte, 0, chunkSize))
+		buffers = append(buffers, make([]byte, 0, p.size))
 	}
 	return buffers
 }

@@ -76,7 +76,7 @@ func (w *Session) commit(ctx context.Context) (Info, *baseline, error) {
 	head.previous, head.prevRoot = built.archive.Previous, built.archive.PreviousRoot
 	head.number, head.line, head.root, head.inChain = w.number, w.line, built.root, built.inChain
 	head.cursor, head.copyCursor, head.sections = built.archive.CompleteEnd, w.cursor, built.sections
-	head.sync = time.Since(syncStart)
+	head.sync, head.runs = time.Since(syncStart), len(w.runs)
 	s.published(w.number, w.line)
 	info := built.info.info(w.number, built.baseNumber)
 	info.Sync = head.sync

@@ -15,6 +15,9 @@ const FileMagic = "\x89PDGEN\n\x1a"
 // PageSize is the length of a page in bytes.
 const PageSize = 4096
 
+// FormatVersion is the version of the format in which generations are written.
+const FormatVersion = formatVersion
+
 const (
 	formatVersion       = 1
 	blockTableVersion   = 1

@@ -48,6 +48,7 @@ type baseline struct {
 	pages      *pageMap
 	sections   sectionTable
 	sync       time.Duration
+	runs       int // that the session put
 }
 
 // chainEnd returns the newest generation whose archive part has to be read.
@@ -98,6 +99,7 @@ func (s *Store) Begin(base uint64) (*Session, error) {
 		}
 	}
 	w.pages = uint64(len(w.base.pages.links))
+	w.runs = make([]run, 0, w.base.runs) // as a rule there are about as many again
 	if w.line = w.base.line; base == 0 || base != newest {
 		w.line = w.number
 	}
@@ -294,6 +296,7 @@ func overlay(lower, upper []run) []run {
 // split separates the pages that have to be stored from those that are zero. It returns the runs to store in
 // ascending order and all changes of the map, whose backlinks count up through the stored pages.
 func (w *Session) split(runs []run) (stored []run, changes []change, put uint64) {
+	stored, changes = make([]run, 0, len(runs)), make([]change, 0, len(runs))
 	var position uint64
 	for _, r := range runs {
 		if r.again {

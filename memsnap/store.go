@@ -48,8 +48,9 @@ type Store struct {
 	now            func() time.Time
 	commitWorkers  int
 	restoreWorkers int
-	key            []byte // nil: none
-	buffers        *bufferPool
+	key            []byte                                 // nil: none
+	buffers        *bufferPool                            // for chunks
+	scratches      *bufferPool                            // for encoders
 	budget         func(storedPages uint64) archiveBudget // budgetFor, but in tests
 	tell           func(done, total uint64)               // Options.Progress
 
@@ -89,7 +90,8 @@ func Open(dir string, o Options) (*Store, error) {
 	if s.restoreWorkers <= 0 {
 		s.restoreWorkers = runtime.GOMAXPROCS(0)
 	}
-	s.buffers = newBufferPool(chunksUnderWay(s.commitWorkers))
+	s.buffers = newBufferPool(chunksUnderWay(s.commitWorkers), chunkSize)
+	s.scratches = newBufferPool(s.commitWorkers, blockSize+blockSize/8)
 	entries, err := s.fsys.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, makeDir(s.fsys, dir)

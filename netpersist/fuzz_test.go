@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -244,7 +245,18 @@ func TestHandover(t *testing.T) {
 	defer peer.Close()
 	h := accept(t, c, l)
 	instance := c.Instance()
-	run()
+	silent, err := dial(k.path) // which says hello after
+	if err != nil {
+		t.Fatal(err)
+	}
+	waits := Client{opt: ClientOptions{Owner: "another", KeepFor: time.Minute}, sockets: map[uint64]*given{}}
+	for taken := false; !taken; time.Sleep(time.Millisecond) {
+		run()
+		taken = len(old.workers) == 2
+		if !taken {
+			run = k.run(old)
+		}
+	}
 	state, err := old.Handover()
 	if err != nil {
 		t.Fatal(err)
@@ -258,6 +270,10 @@ func TestHandover(t *testing.T) {
 	}
 	_, _ = unix.Close(old.epoll), unix.Close(old.wake)
 	stop := k.run(next)
+	if err := waits.greet(silent); err != nil || waits.instance != instance {
+		t.Fatalf("keeper %d (was %d), %v", waits.instance, instance, err)
+	}
+	die(t, &waits)
 	h2 := accept(t, c, l)
 	fmt.Fprint(late, "late")
 	read(t, h2.FD, "late")

@@ -41,6 +41,12 @@ func (k *Keeper) Handover() (state int, err error) {
 	put(&message{typ: msgState, a: k.instance, b: leaves})
 	put(&message{typ: msgControl, a: uint64(k.control), text: k.path})
 	fds := []int{k.control}
+	for _, w := range k.workers {
+		if w.owner == nil { // its hello is still to come
+			put(&message{typ: msgWorker, a: uint64(w.fd)})
+			fds = append(fds, w.fd)
+		}
+	}
 	for _, o := range k.owners {
 		put(&message{typ: msgOwner, a: o.parked, b: uint64(o.keepFor.Milliseconds()), text: o.name})
 		if o.worker != nil {
@@ -127,8 +133,11 @@ func TakeOver(state int) (*Keeper, error) {
 			k.owners[o.name] = o
 			continue
 		case msgWorker:
-			o.worker, o.ready = &worker{fd: fd, owner: o}, m.more
-			k.workers[fd] = o.worker
+			w := &worker{fd: fd, owner: o}
+			if o != nil {
+				o.worker, o.ready = w, m.more
+			}
+			k.workers[fd] = w
 			err = k.watch(fd, unix.EPOLLIN)
 		case msgSocket:
 			err = k.takeSocket(o, &m)
@@ -170,13 +179,14 @@ func (k *Keeper) takeSocket(o *owner, m *message) error {
 	return nil
 }
 
-// decodeHandover decodes the state of a keeper. The first two messages are state and control, and everything else
-// belongs to an owner.
+// decodeHandover decodes the state of a keeper. The first two messages are state and control, those of workers that
+// have said nothing follow, and everything else belongs to an owner.
 func decodeHandover(b []byte) ([]message, error) {
 	if len(b) > maxState || len(b) < len(stateMagic) || string(b[:len(stateMagic)]) != stateMagic {
 		return nil, fmt.Errorf("%w: not the state of a keeper", errMessage)
 	}
 	var ms []message
+	owned := false
 	for b = b[len(stateMagic):]; len(b) > 0; {
 		if len(b) < 4 {
 			return nil, fmt.Errorf("%w: the state of a keeper is cut", errMessage)
@@ -196,10 +206,9 @@ func decodeHandover(b []byte) ([]message, error) {
 			ok = m.typ == msgState && m.a != 0
 		case 1:
 			ok = m.typ == msgControl
-		case 2:
-			ok = m.typ == msgOwner && m.text != ""
 		default:
-			ok = m.typ == msgOwner && m.text != "" || m.typ == msgWorker || m.typ == msgSocket && m.kind != 0 && len(m.entries) == 1
+			owned = owned || m.typ == msgOwner
+			ok = m.typ == msgOwner && m.text != "" || m.typ == msgWorker || owned && m.typ == msgSocket && m.kind != 0 && len(m.entries) == 1
 		}
 		isFD := m.typ == msgControl || m.typ == msgWorker || m.typ == msgSocket
 		if !ok || isFD && m.a > 1<<31-1 || m.typ == msgSocket && m.b != noQueue && m.b > 1<<31-1 {

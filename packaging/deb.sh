@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Builds the Debian package of this tree: build/perdure_VERSION_ARCH.deb, whose path is the last line of the output.
-# Needs Go, and its module proxy for nfpm.
+# Builds the Debian package of this tree: build/perdure_VERSION_ARCH.deb, whose path is the last line of the output, for
+# the architecture that GOARCH says, this machine's by default. Needs Go, and its module proxy for nfpm.
 #
+#   OUT              directory for the package (default: build)
 #   NFPM             the packager, as module@version; "make deb" sets it
 #   DEB_VERSION      version of the package (default: that of the binary, in Debian's form)
 #   DEB_MAINTAINER   who stands for the package
@@ -18,11 +19,19 @@ mkdir -p "$stage"/{completion,man,doc}
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH
 
-CGO_ENABLED=0 go build -trimpath -ldflags=-s -o "$stage/perdure" .
-"$stage/perdure" completion bash >"$stage/completion/perdure.bash"
-"$stage/perdure" completion zsh >"$stage/completion/_perdure"
-"$stage/perdure" completion fish >"$stage/completion/perdure.fish"
-"$stage/perdure" man "$stage/man"
+DEB_ARCH=$(go env GOARCH)
+export DEB_ARCH CGO_ENABLED=0
+go build -trimpath -ldflags=-s -o "$stage/perdure" .
+# One that runs here says what belongs to it.
+perdure=$stage/perdure
+if [ "$DEB_ARCH" != "$(go env GOHOSTARCH)" ]; then
+	perdure=$stage/perdure-here
+	GOARCH='' go build -trimpath -ldflags=-s -o "$perdure" .
+fi
+"$perdure" completion bash >"$stage/completion/perdure.bash"
+"$perdure" completion zsh >"$stage/completion/_perdure"
+"$perdure" completion fish >"$stage/completion/perdure.fish"
+"$perdure" man "$stage/man"
 gzip -9n "$stage"/man/*.1
 cp README.md CHANGELOG.md "$stage/doc"
 cp packaging/README.md "$stage/doc/README.Debian.md"
@@ -32,7 +41,7 @@ cp packaging/README.md "$stage/doc/README.Debian.md"
 } >"$stage/copyright"
 
 # A pre-release of Go, v0.0.0-TIME-HASH+dirty, sorts before v0.0.0; in Debian that is what a tilde does.
-version=$("$stage/perdure" version --json | sed -n 's/.*"version": *"\([^"]*\)".*/\1/p')
+version=$("$perdure" version --json | sed -n 's/.*"version": *"\([^"]*\)".*/\1/p')
 version=${version#v}
 case $version in
 [0-9]*) ;;
@@ -41,10 +50,9 @@ esac
 version=${version/-/\~}
 export DEB_VERSION="${DEB_VERSION:-${version//-/.}}"
 export DEB_MAINTAINER="${DEB_MAINTAINER:-The Perdure maintainers <maintainers@perdure.invalid>}"
-DEB_ARCH=$(go env GOARCH)
-export DEB_ARCH
 
-deb="build/perdure_${DEB_VERSION}_${DEB_ARCH}.deb"
+mkdir -p "${OUT:=build}"
+deb="$OUT/perdure_${DEB_VERSION}_${DEB_ARCH}.deb"
 # For this machine, whatever the package is for.
 GOOS='' GOARCH='' go run "$NFPM" package --config packaging/nfpm.yaml --packager deb --target "$deb"
 echo "$deb"

@@ -217,6 +217,11 @@ func (p *Process) beginLife(after uint64) error {
 
 // saveHost takes the State of the host and notes the cut in the journal.
 func (p *Process) saveHost(t *takenCut) error {
+	if p.journal != nil {
+		if err := p.journal.Flush(); err != nil {
+			return err
+		}
+	}
 	var state []byte
 	err := p.quietly(func() (err error) {
 		state, err = p.wasi.Save()

@@ -10,6 +10,9 @@ import (
 	"perdure/runtime/internal/wasm"
 )
 
+// ImageVersion is the version of the encoding of an Image.
+const ImageVersion = imageVersion
+
 // The encoding of an Image; FORMAT.md has the tables, which change with these.
 const (
 	imageVersion = 1

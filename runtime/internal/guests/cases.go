@@ -77,6 +77,7 @@ func Cases() []Case {
 		{Name: "sqlite-file", Guest: "sqlite", Args: []string{"idx", "2", "/t.db"}, Long: []string{"all", "10", "/t.db"}, Files: true},
 		{Name: "kernels", Guest: "kernels", Args: []string{"all", "1"}, Long: []string{"all", "4"}, Again: true},
 		{Name: "counter", Guest: "counter", Args: []string{"1", "10", "/copy"}, Long: []string{"10", "100", "/copy"}, Files: true, Again: true},
+		{Name: "tally", Guest: "tally", Args: []string{"1000", "/copy", "20"}, Long: []string{"20000000", "/copy", "40"}, Files: true, Again: true},
 		{Name: "echo", Guest: "echo", Stdin: "one\ntwo\n\nlast"},
 		{Name: "commands", Guest: "commands", Stdin: "open 1 rwct /a\nwrite 1 hello world\nseek 1 6\nopen 2 a /a\nwrite 2 , again\nread 1 100\n" +
 			"tell 1\nrename /a /b\nsize 1\nopen 3 r /none\nopendir /\nreaddir\nclosedir\nfill 1\nfill 1\nunlink /none\nclose 1\nread 1 1\nexit 5\n", Files: true, ExitCode: 5},

@@ -144,7 +144,7 @@ func TestFormatExample(t *testing.T) {
 // verdict scans a segment that was damaged, and returns how many records it has and its flaw.
 func verdict(t testing.TB, dir string, at Position) (int, error) {
 	t.Helper()
-	p, err := scan(dir, at, false)
+	p, err := scan(dir, at, thisBoot(), false)
 	if err != nil {
 		return 0, err
 	}

@@ -20,7 +20,7 @@ type killed struct{}
 // mortal is the outside of a process that dies at one of its calls: before it, or after its
 // effect.
 type mortal struct {
-	*wasi.System
+	wasi.Kernel
 	j     *Journal
 	at    int // counted from 1; 0 for never
 	after bool
@@ -40,7 +40,9 @@ func (k *mortal) call(do func()) {
 }
 
 func (k *mortal) die() {
-	k.j.failed = true // what its host defers is not done
+	if k.j != nil {
+		k.j.failed = true // what its host defers is not done
+	}
 	panic(killed{})
 }
 
@@ -51,77 +53,77 @@ func (k *mortal) opened(h wasi.Handle, ok bool) {
 }
 
 func (k *mortal) Now(c wasi.Clock) (t int64, e wasi.Errno) {
-	k.call(func() { t, e = k.System.Now(c) })
+	k.call(func() { t, e = k.Kernel.Now(c) })
 	return t, e
 }
 
 func (k *mortal) Random(p []byte) (e wasi.Errno) {
-	k.call(func() { e = k.System.Random(p) })
+	k.call(func() { e = k.Kernel.Random(p) })
 	return e
 }
 
 func (k *mortal) Poll(fds []wasi.PollFD, deadline int64) (n int, e wasi.Errno) {
-	k.call(func() { n, e = k.System.Poll(fds, deadline) })
+	k.call(func() { n, e = k.Kernel.Poll(fds, deadline) })
 	return n, e
 }
 
 func (k *mortal) OpenRoot(path string) (h wasi.Handle, err error) {
-	k.call(func() { h, err = k.System.OpenRoot(path); k.opened(h, err == nil) })
+	k.call(func() { h, err = k.Kernel.OpenRoot(path); k.opened(h, err == nil) })
 	return h, err
 }
 
 func (k *mortal) Open(dir wasi.Handle, path string, flags wasi.OpenFlags) (h wasi.Handle, e wasi.Errno) {
-	k.call(func() { h, e = k.System.Open(dir, path, flags); k.opened(h, e == wasi.ESUCCESS) })
+	k.call(func() { h, e = k.Kernel.Open(dir, path, flags); k.opened(h, e == wasi.ESUCCESS) })
 	return h, e
 }
 
 func (k *mortal) Close(h wasi.Handle) (e wasi.Errno) {
-	k.call(func() { e = k.System.Close(h); delete(k.open, h) })
+	k.call(func() { e = k.Kernel.Close(h); delete(k.open, h) })
 	return e
 }
 
 func (k *mortal) Mkdir(dir wasi.Handle, name string) (e wasi.Errno) {
-	k.call(func() { e = k.System.Mkdir(dir, name) })
+	k.call(func() { e = k.Kernel.Mkdir(dir, name) })
 	return e
 }
 
 func (k *mortal) Unlink(dir wasi.Handle, name string, directory bool) (e wasi.Errno) {
-	k.call(func() { e = k.System.Unlink(dir, name, directory) })
+	k.call(func() { e = k.Kernel.Unlink(dir, name, directory) })
 	return e
 }
 
 func (k *mortal) Rename(oldDir wasi.Handle, oldName string, newDir wasi.Handle, newName string) (e wasi.Errno) {
-	k.call(func() { e = k.System.Rename(oldDir, oldName, newDir, newName) })
+	k.call(func() { e = k.Kernel.Rename(oldDir, oldName, newDir, newName) })
 	return e
 }
 
 func (k *mortal) Link(oldDir wasi.Handle, oldName string, newDir wasi.Handle, newName string) (e wasi.Errno) {
-	k.call(func() { e = k.System.Link(oldDir, oldName, newDir, newName) })
+	k.call(func() { e = k.Kernel.Link(oldDir, oldName, newDir, newName) })
 	return e
 }
 
 func (k *mortal) Symlink(target string, dir wasi.Handle, name string) (e wasi.Errno) {
-	k.call(func() { e = k.System.Symlink(target, dir, name) })
+	k.call(func() { e = k.Kernel.Symlink(target, dir, name) })
 	return e
 }
 
 func (k *mortal) ReadDir(h wasi.Handle, most int) (l []wasi.DirEntry, e wasi.Errno) {
-	k.call(func() { l, e = k.System.ReadDir(h, most) })
+	k.call(func() { l, e = k.Kernel.ReadDir(h, most) })
 	return l, e
 }
 
 func (k *mortal) Stat(h wasi.Handle) (st wasi.Stat, e wasi.Errno) {
-	k.call(func() { st, e = k.System.Stat(h) })
+	k.call(func() { st, e = k.Kernel.Stat(h) })
 	return st, e
 }
 
 func (k *mortal) Path(h wasi.Handle) (p string, e wasi.Errno) {
-	k.call(func() { p, e = k.System.Path(h) })
+	k.call(func() { p, e = k.Kernel.Path(h) })
 	return p, e
 }
 
 func (k *mortal) Read(h wasi.Handle, bufs [][]byte, offset int64) (n int, e wasi.Errno) {
-	k.call(func() { n, e = k.System.Read(h, bufs, offset) })
+	k.call(func() { n, e = k.Kernel.Read(h, bufs, offset) })
 	return n, e
 }
 
@@ -130,23 +132,23 @@ func (k *mortal) Write(h wasi.Handle, bufs [][]byte, offset int64, flags wasi.Wr
 		if k.n == k.at && k.after && k.n%3 == 0 {
 			bufs = [][]byte{bytes.Join(bufs, nil)[:total(bufs)/2]} // as far as a signal let it
 		}
-		n, end, e = k.System.Write(h, bufs, offset, flags)
+		n, end, e = k.Kernel.Write(h, bufs, offset, flags)
 	})
 	return n, end, e
 }
 
 func (k *mortal) Seek(h wasi.Handle, offset int64, whence int) (pos int64, e wasi.Errno) {
-	k.call(func() { pos, e = k.System.Seek(h, offset, whence) })
+	k.call(func() { pos, e = k.Kernel.Seek(h, offset, whence) })
 	return pos, e
 }
 
 func (k *mortal) Truncate(h wasi.Handle, size int64) (e wasi.Errno) {
-	k.call(func() { e = k.System.Truncate(h, size) })
+	k.call(func() { e = k.Kernel.Truncate(h, size) })
 	return e
 }
 
 func (k *mortal) Sync(h wasi.Handle, dataOnly bool) (e wasi.Errno) {
-	k.call(func() { e = k.System.Sync(h, dataOnly) })
+	k.call(func() { e = k.Kernel.Sync(h, dataOnly) })
 	return e
 }
 
@@ -390,8 +392,15 @@ type life struct {
 	saved  *saved // the newest generation; nil before the first
 	older  *saved // the one before
 	cuts   int    // a cut comes after so many steps; 0 for none
+	steps  []func(g *guest, round int)
+	rounds int
+	end    func(g *guest)                 // behind the last round
+	kernel func(*wasi.System) wasi.Kernel // what takes the place of the system; nil if nothing does
+	listen []wasi.Listener
 	opt    Options
 	k      *mortal
+	g      *guest
+	live   func() // called when the past has been played
 	lost   []wasi.Warning
 	played int
 	step   int // where it died
@@ -405,7 +414,10 @@ func (l *life) run(at int, after bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.k = &mortal{System: system, at: at, after: after, open: map[wasi.Handle]bool{}}
+	l.k = &mortal{Kernel: system, at: at, after: after, open: map[wasi.Handle]bool{}}
+	if l.kernel != nil {
+		l.k.Kernel = l.kernel(system)
+	}
 	var files [2]*os.File
 	for i, name := range []string{"stdin", "stdout"} {
 		if files[i], err = os.OpenFile(filepath.Join(l.dir, name), os.O_RDWR|os.O_APPEND*i, 0); err != nil {
@@ -414,12 +426,14 @@ func (l *life) run(at int, after bool) {
 	}
 	opt := l.opt
 	opt.Dir, opt.Unlinked, opt.Kernel = filepath.Join(l.dir, "journal"), filepath.Join(l.dir, "unlinked"), l.k
-	opt.Live = func(n int, lost []wasi.Warning) { l.played += n; l.lost = append(l.lost, lost...) }
-	j, err := New(opt)
-	if err != nil {
-		t.Fatal(err)
+	opt.Live = func(n int, lost []wasi.Warning) {
+		l.played += n
+		l.lost = append(l.lost, lost...)
+		if l.live != nil {
+			l.live()
+		}
 	}
-	l.k.j = j
+	var j *Journal
 	defer func() {
 		switch r := recover().(type) {
 		case nil, killed:
@@ -428,13 +442,14 @@ func (l *life) run(at int, after bool) {
 		default:
 			panic(r)
 		}
-		j.k = system // what is given back now is not the guest's doing
 		for h := range l.k.open {
 			system.Close(h)
 		}
-		j.orphanage = wasi.NoHandle
-		if err := j.Release(); err != nil {
-			t.Error(err)
+		if j != nil {
+			j.k, j.orphanage = system, wasi.NoHandle // what is given back now is not the guest's doing
+			if err := j.Release(); err != nil {
+				t.Error(err)
+			}
 		}
 		for _, f := range files {
 			f.Close()
@@ -443,9 +458,14 @@ func (l *life) run(at int, after bool) {
 			t.Error(err)
 		}
 	}()
-	cfg := wasi.Config{Preopens: []wasi.Preopen{{Host: filepath.Join(l.dir, "out"), Guest: "/"}},
+	if j, err = New(opt); err != nil {
+		t.Fatal(err)
+	}
+	l.k.j = j
+	cfg := wasi.Config{Listeners: l.listen, Preopens: []wasi.Preopen{{Host: filepath.Join(l.dir, "out"), Guest: "/"}},
 		Stdio: &[3]wasi.Handle{wasi.Handle(files[0].Fd()), wasi.Handle(files[1].Fd()), wasi.NoHandle}}
 	g := &guest{mem: make([]byte, memSize)}
+	l.g = g
 	s := l.saved
 	if s == nil {
 		if state, at, ok := Birth(opt.Dir); ok {
@@ -476,17 +496,17 @@ func (l *life) run(at int, after bool) {
 		t.Fatal(err)
 	}
 	l.lost = append(l.lost, warnings...)
-	for ; g.step < rounds*len(steps); g.step++ {
+	for ; g.step < l.rounds*len(l.steps); g.step++ {
 		l.step = g.step
 		if l.cuts > 0 && g.step%l.cuts == l.cuts-1 && !j.Playing() {
 			l.cut(g, j)
 		}
-		steps[g.step%len(steps)](g, g.step/len(steps))
+		l.steps[g.step%len(l.steps)](g, g.step/len(l.steps))
 		if g.fail != nil {
 			t.Fatal(g.fail)
 		}
 	}
-	g.end()
+	l.end(g)
 	if g.fail != nil {
 		t.Fatal(g.fail)
 	}
@@ -494,12 +514,15 @@ func (l *life) run(at int, after bool) {
 }
 
 func (l *life) cut(g *guest, j *Journal) {
+	if j.Flush() != nil {
+		return // the next one
+	}
 	s := &saved{step: g.step, mem: bytes.Clone(g.mem)}
 	if err := j.Quiet(func() (err error) { s.wasi, err = g.host.Save(); return err }); err != nil {
 		l.t.Fatal(err)
 	}
 	var ok bool
-	if s.at, ok = j.Cut(); !ok {
+	if s.at, ok = j.Cut(); !ok || j.Durable(s.at) != nil {
 		l.t.Fatal("no cut")
 	}
 	before := l.saved
@@ -513,7 +536,7 @@ func (l *life) cut(g *guest, j *Journal) {
 
 func newLife(t *testing.T, cuts int) *life {
 	t.Helper()
-	l := &life{t: t, dir: t.TempDir(), cuts: cuts}
+	l := &life{t: t, dir: t.TempDir(), cuts: cuts, steps: steps, rounds: rounds, end: (*guest).end}
 	if err := os.Mkdir(filepath.Join(l.dir, "out"), 0o700); err != nil {
 		t.Fatal(err)
 	}

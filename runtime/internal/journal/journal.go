@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 
@@ -46,6 +45,11 @@ type Options struct {
 	// or behind record number StopAt if that is not 0, the methods panic with a *StoppedError.
 	Offline bool
 	StopAt  int
+
+	// For tests: boot takes the place of the machine's, and syncing makes durable what is at a path
+	// in the place of sync.
+	boot    bootID
+	syncing func(path string, sync func() error) error
 }
 
 // Position is a place in the journal that belongs to a generation. Its fields are saved with
@@ -97,10 +101,15 @@ type Journal struct {
 	// last is what was answered last.
 	offset, last [clocks]int64
 
+	// Of what waits to be sent; see putOff.
+	waiting []wasi.Handle // connections for which something waits
+	calls   int           // the guest's since then
+
 	// Scratch, to keep calls from allocating.
 	polled []wasi.PollFD
 	index  []int
 	fields []byte
+	one    [1]wasi.PollFD
 }
 
 var _ wasi.Kernel = (*Journal)(nil)
@@ -114,14 +123,44 @@ func New(opt Options) (*Journal, error) {
 	if opt.Max == 0 || opt.Max > MaxBytes {
 		opt.Max = MaxBytes
 	}
-	j := &Journal{opt: opt, k: opt.Kernel, over: make(chan struct{}), orphanage: wasi.NoHandle, mark: mark{boot: thisBoot()}}
+	if opt.boot == (bootID{}) {
+		opt.boot = thisBoot()
+	}
+	if opt.syncing == nil {
+		opt.syncing = func(_ string, sync func() error) error { return sync() }
+	}
+	j := &Journal{opt: opt, k: opt.Kernel, over: make(chan struct{}), orphanage: wasi.NoHandle, mark: mark{boot: opt.boot}}
 	if opt.Sync {
 		j.mark.flags |= markSynced
 	}
 	if opt.Offline {
 		return j, nil
 	}
-	return j, os.MkdirAll(opt.Dir, 0o700)
+	return j, j.makeDir(opt.Dir)
+}
+
+// makeDir makes a directory, and its name durable, where that is asked for.
+func (j *Journal) makeDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return j.syncDir(filepath.Dir(dir))
+}
+
+// syncDir makes the names in a directory durable, where that is asked for.
+func (j *Journal) syncDir(dir string) error {
+	if !j.opt.Sync {
+		return nil
+	}
+	return j.opt.syncing(dir, func() error { return durable.OS.SyncDir(dir) })
+}
+
+// sync makes what is recorded in a segment durable, where that is asked for.
+func (j *Journal) sync(s *segment) error {
+	if !j.opt.Sync {
+		return nil
+	}
+	return j.opt.syncing(s.path, s.sync)
 }
 
 // Begin starts a new journal, for a life that begins: what was in the directory is removed.
@@ -130,7 +169,7 @@ func (j *Journal) Begin(state []byte) error {
 	if err := Remove(j.opt.Dir); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(j.opt.Dir, 0o700); err != nil {
+	if err := j.makeDir(j.opt.Dir); err != nil {
 		return err
 	}
 	j.nowPlayed()
@@ -198,8 +237,8 @@ func (j *Journal) Restart() error {
 // create begins a segment. Where that cannot be, the guest goes on without.
 func (j *Journal) create(seq uint64) bool {
 	s, err := createSegment(j.opt.Dir, seq)
-	if err == nil && j.opt.Sync {
-		err = durable.OS.SyncDir(j.opt.Dir)
+	if err == nil {
+		err = j.syncDir(j.opt.Dir)
 	}
 	if err != nil {
 		j.lose(err)
@@ -310,17 +349,13 @@ func (j *Journal) rotate() {
 	if err != nil {
 		return
 	}
-	if j.opt.Sync {
-		if err := errors.Join(j.seg.sync(), durable.OS.SyncDir(j.opt.Dir)); err != nil {
-			_ = next.close() // the old one goes on
-			return
-		}
+	if err := errors.Join(j.sync(j.seg), j.syncDir(j.opt.Dir)); err != nil {
+		_ = next.close() // the old one goes on
+		return
 	}
 	j.seg.seal(opEnd, 0, 0, 0) // in the spare room
-	if j.opt.Sync {
-		if err := j.seg.sync(); err != nil {
-			j.lose(err)
-		}
+	if err := j.sync(j.seg); err != nil {
+		j.lose(err)
 	}
 	_ = j.seg.close() // what was stored to the mapping is in the file
 	j.seg, j.seq = next, next.seq
@@ -361,7 +396,7 @@ func (j *Journal) Durable(at Position) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.sync(), s.close())
+	return errors.Join(j.sync(s), s.close())
 }
 
 // Retire removes the segments before the one of a position. Any goroutine may call it.
@@ -409,6 +444,7 @@ func Any(dir string) (bool, error) {
 func (j *Journal) Release() error {
 	j.playing = false
 	j.nowPlayed()
+	j.release()
 	err := j.closePast()
 	if j.orphanage != wasi.NoHandle {
 		j.k.Close(j.orphanage) // it only named the directory
@@ -425,12 +461,7 @@ func (j *Journal) Release() error {
 // commit makes what the guest knows durable before it has an effect, where that is asked
 // for.
 func (j *Journal) commit() {
-	if !j.opt.Sync || !j.dirty || j.seg == nil || j.quiet {
-		return
+	if j.opt.Sync && !j.quiet {
+		j.release()
 	}
-	if err := j.seg.sync(); err != nil {
-		j.lose(fmt.Errorf("make the journal durable: %w", err))
-		return
-	}
-	j.dirty = false
 }

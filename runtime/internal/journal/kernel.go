@@ -144,7 +144,7 @@ func (j *Journal) poll(fds []wasi.PollFD, deadline int64) (int, wasi.Errno) {
 	case deadline >= 0:
 		deadline = max(0, deadline-j.offset[wasi.ClockMonotonic])
 	}
-	n, errno := j.k.Poll(own, deadline)
+	n, errno := j.pollOutside(own, deadline)
 	if errno == wasi.EINTR && dead > 0 {
 		return dead, wasi.ESUCCESS
 	}
@@ -155,6 +155,21 @@ func (j *Journal) poll(fds []wasi.PollFD, deadline int64) (int, wasi.Errno) {
 		fds[i].Revents, fds[i].Available = own[at].Revents, own[at].Available
 	}
 	return n + dead, wasi.ESUCCESS
+}
+
+// pollOutside polls, and meanwhile tries connections again that have not taken what waited.
+func (j *Journal) pollOutside(fds []wasi.PollFD, deadline int64) (int, wasi.Errno) {
+	for len(j.waiting) > 0 {
+		now, errno := j.k.Now(wasi.ClockMonotonic)
+		if errno != wasi.ESUCCESS || deadline >= 0 && deadline <= now+int64(stuckRetry) {
+			break
+		}
+		if n, errno := j.k.Poll(fds, now+int64(stuckRetry)); n > 0 || errno != wasi.ESUCCESS {
+			return n, errno
+		}
+		j.commit()
+	}
+	return j.k.Poll(fds, deadline)
 }
 
 // Interrupt implements wasi.Kernel.
@@ -258,6 +273,7 @@ func (j *Journal) Close(h wasi.Handle) wasi.Errno {
 	}
 	o = j.object(h) // the past may have ended here
 	errno := wasi.ESUCCESS
+	j.drain(h)
 	if o.real != wasi.NoHandle {
 		errno = j.k.Close(o.real)
 	}

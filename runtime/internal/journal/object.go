@@ -36,6 +36,11 @@ type object struct {
 	made   *wasi.MadeSocket  // that the guest made, before the past; nil if it has changed since
 	early  []byte            // was received by the call under way at the crash
 	sent   int               // bytes that the call under way had sent
+
+	stream bool       // a connection that was accepted
+	room   int        // how much may wait to be sent; 0 if not known yet
+	out    []byte     // waits to be sent; while the past is played, the end of what it sends
+	failed wasi.Errno // of what waited
 }
 
 // is tells whether o is a file that is open, and the one that was so described.
@@ -97,7 +102,7 @@ func (j *Journal) Promise(a wasi.Attachment) wasi.Handle {
 	o := object{real: wasi.NoHandle, kind: a.Kind, root: a.Root, path: a.Path, flags: a.Flags, stat: a.Stat, fd: a.FD,
 		dead: wasi.EIO, gone: a.Path == ""}
 	if a.Kind != wasi.KindFile {
-		o.kind, o.dead, o.made = wasi.KindConnection, wasi.ECONNRESET, a.Made
+		o.kind, o.dead, o.made, o.stream = wasi.KindConnection, wasi.ECONNRESET, a.Made, a.Kind == wasi.KindConnection
 		if a.Socket != nil {
 			s := *a.Socket
 			o.socket = &s
@@ -155,6 +160,7 @@ func (j *Journal) attach(under *standing) []wasi.Warning {
 		}
 	}
 	j.positions = nil
+	j.attachWaiting()
 	switch reset, err := j.k.Settle(); {
 	case err != nil:
 		lost = append(lost, wasi.Warning{FD: -1, What: "the keeper of sockets: " + err.Error()})

@@ -21,7 +21,7 @@ func (f fileID) String() string { return fmt.Sprintf("%x-%x", f.dev, f.ino) }
 func (j *Journal) orphans(create bool) wasi.Handle {
 	if j.orphanage == wasi.NoHandle && j.opt.Unlinked != "" && !j.opt.Offline {
 		if create {
-			_ = os.MkdirAll(j.opt.Unlinked, 0o700) // without it there are none
+			_ = j.makeDir(j.opt.Unlinked) // without it there are none
 		}
 		if h, err := j.k.OpenRoot(j.opt.Unlinked); err == nil {
 			j.orphanage = h

@@ -98,10 +98,11 @@ type past struct {
 	records, bytes int
 	flaw           error // why there is no more; nil if all is there
 	base           base
+	synced         bool // some of it was made durable before each effect, so that output may have waited
 }
 
 // scan reads the past behind a position. The error says that there is none.
-func scan(dir string, at Position, write bool) (p *past, err error) {
+func scan(dir string, at Position, boot bootID, write bool) (p *past, err error) {
 	s, err := openSegment(dir, at.Segment, write)
 	if err != nil {
 		return nil, err
@@ -113,10 +114,10 @@ func scan(dir string, at Position, write bool) (p *past, err error) {
 			p = nil
 		}
 	}()
-	return p, onFault(func() error { return p.scan(dir, at, write) })
+	return p, onFault(func() error { return p.scan(dir, at, boot, write) })
 }
 
-func (p *past) scan(dir string, at Position, write bool) error {
+func (p *past) scan(dir string, at Position, boot bootID, write bool) error {
 	s := p.segs[0]
 	r, found := s.at(at.Offset)
 	b, ok := readBase(r)
@@ -125,7 +126,7 @@ func (p *past) scan(dir string, at Position, write bool) error {
 	}
 	p.base, p.next, p.end = b, r.end, r.end
 	now := b.mark
-	boot := thisBoot()
+	p.synced = now.flags&markSynced != 0
 	for {
 		s := p.segs[len(p.segs)-1]
 		r, found := s.at(p.end)
@@ -160,6 +161,7 @@ func (p *past) scan(dir string, at Position, write bool) error {
 				p.flaw = ErrGap
 			default:
 				now = m
+				p.synced = p.synced || now.flags&markSynced != 0
 			}
 		case !r.op.answers():
 			// Nothing to be played.

@@ -16,6 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// FormatVersion is the version of the format in which journals are written.
+const FormatVersion = formatVersion
+
 // The layout of a segment; see FORMAT.md.
 const (
 	magic         = "PERDJRNL"

@@ -34,25 +34,26 @@ func (j *Journal) ahead(o *object) (received, sent uint64) {
 	}
 	now, ok := j.k.Held(*o.socket)
 	at := o.socket.Position
-	if !ok || now.Consumed < at.Consumed || now.Written < at.Written {
+	if !ok || now.Consumed < at.Consumed {
 		return 0, 0
 	}
-	return now.Consumed - at.Consumed, now.Written - at.Written
+	return now.Consumed - at.Consumed, max(now.Written, at.Written) - at.Written
 }
 
 // settleSockets looks which call on a connection was under way at the crash. What it received
 // lies behind the last record, where its own was to be. Where the past has a flaw, or more than
-// one call would have to be it, nothing is known: a connection that has moved is then reset.
-func (j *Journal) settleSockets() {
+// one call would have to be it, nothing is known: a connection that has moved is then reset. It
+// returns false then.
+func (j *Journal) settleSockets() (known bool) {
 	if j.past.flaw != nil {
-		return
+		return false
 	}
 	var under *object
 	for i := range j.objects {
 		o := &j.objects[i]
 		if received, sent := j.ahead(o); received > 0 || sent > 0 {
 			if under != nil || received > 0 && sent > 0 {
-				return
+				return false
 			}
 			under = o
 		}
@@ -61,10 +62,10 @@ func (j *Journal) settleSockets() {
 		received, sent := j.ahead(under)
 		switch {
 		case sent > maxRead || received > maxRecv:
-			return // no call moves so much
+			return false // no call moves so much
 		case received > 0:
 			if !j.findEarly(under, received) {
-				return
+				return false
 			}
 			under.socket.Position.Consumed += received
 		default:
@@ -81,6 +82,7 @@ func (j *Journal) settleSockets() {
 			}
 		}
 	}
+	return true
 }
 
 // findEarly finds what a connection has received and the guest has not: in a record of its own,
@@ -134,7 +136,7 @@ func (j *Journal) attachSocket(o *object) (err error) {
 		return errNotKept
 	}
 	if err != nil {
-		o.real, o.early, o.sent = wasi.NoHandle, nil, 0
+		o.real, o.early, o.sent, o.out = wasi.NoHandle, nil, 0, nil
 	}
 	return err
 }
@@ -171,7 +173,7 @@ func (j *Journal) Adopt(s wasi.SocketState) (wasi.Handle, error) {
 	if err != nil {
 		return wasi.NoHandle, err
 	}
-	return j.add(object{real: real, kind: wasi.KindConnection}), nil
+	return j.add(object{real: real, kind: wasi.KindConnection, stream: true}), nil
 }
 
 // Socket implements wasi.Kernel. The host calls it for itself only.
@@ -189,7 +191,7 @@ func (j *Journal) Accept(h wasi.Handle) (wasi.Handle, wasi.Errno) {
 		if r.err() != wasi.ESUCCESS {
 			return wasi.NoHandle, r.err()
 		}
-		o := object{real: wasi.NoHandle, dead: wasi.ECONNRESET, kind: wasi.KindConnection, fd: -1}
+		o := object{real: wasi.NoHandle, dead: wasi.ECONNRESET, kind: wasi.KindConnection, stream: true, fd: -1}
 		if keeper, id := uint64(r.number(0)), uint64(r.number(1)); id != 0 {
 			o.socket = &wasi.SocketState{Keeper: keeper, ID: id}
 		}
@@ -206,7 +208,7 @@ func (j *Journal) Accept(h wasi.Handle) (wasi.Handle, wasi.Errno) {
 	if errno != wasi.ESUCCESS {
 		return wasi.NoHandle, errno
 	}
-	return j.add(object{real: real, kind: wasi.KindConnection}), wasi.ESUCCESS
+	return j.add(object{real: real, kind: wasi.KindConnection, stream: true}), wasi.ESUCCESS
 }
 
 // Recv implements wasi.Kernel.
@@ -267,15 +269,25 @@ func (j *Journal) Send(h wasi.Handle, bufs [][]byte) (int, wasi.Errno) {
 	if r, ok := j.replay(opSend, k); ok {
 		j.require(r, r.number(0) >= 0 && r.number(0) <= int64(total(bufs)))
 		j.moves(h, 0, int(r.number(0)))
+		j.keepSent(h, bufs, int(r.number(0)))
 		return int(r.number(0)), r.err()
 	}
-	j.commit()
 	real, errno := j.outside(h)
 	n := 0
-	if o := j.object(h); o != nil && o.sent > 0 && errno == wasi.ESUCCESS {
+	switch o := j.object(h); {
+	case errno != wasi.ESUCCESS:
+	case o != nil && o.sent > 0:
 		n = min(o.sent, total(bufs)) // by the call that was under way at the crash
 		o.sent -= n
-	} else if errno == wasi.ESUCCESS {
+	case o != nil && o.failed != wasi.ESUCCESS:
+		errno, o.failed = o.failed, wasi.ESUCCESS
+	case j.putOff(h, real, bufs):
+		n = total(bufs)
+	default:
+		if j.commit(); o != nil && len(o.out) > 0 {
+			errno = wasi.EAGAIN // what comes before is not sent yet
+			break
+		}
 		n, errno = j.k.Send(real, bufs)
 	}
 	j.put(opSend, k, errno, int64(n))
@@ -284,6 +296,7 @@ func (j *Journal) Send(h wasi.Handle, bufs [][]byte) (int, wasi.Errno) {
 
 // Shutdown implements wasi.Kernel.
 func (j *Journal) Shutdown(h wasi.Handle, how int) wasi.Errno {
+	j.drain(h)
 	errno := j.effect(opShutdown, key(0).num(int64(how)), h, false, func(real wasi.Handle) wasi.Errno { return j.k.Shutdown(real, how) })
 	if o := j.object(h); o != nil && o.socket != nil && j.playing && errno == wasi.ESUCCESS {
 		o.socket.Position.Deaf = o.socket.Position.Deaf || how&1 != 0

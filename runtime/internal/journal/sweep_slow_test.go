@@ -4,4 +4,8 @@ package journal
 
 import "testing"
 
-func TestSweepOften(t *testing.T) { sweep(t, 3) }
+func TestSweepOften(t *testing.T) { sweep(t, 5) }
+
+func TestPowerOften(t *testing.T) { power(t, 17) }
+
+func TestOutputOften(t *testing.T) { output(t, 7) }

@@ -10,7 +10,7 @@ import (
 
 // A guest whose process dies at any call to the outside, before it or after its effect, and
 // once more at any moment of its second life, leaves what an undisturbed one does.
-func TestSweep(t *testing.T) { sweep(t, 61) }
+func TestSweep(t *testing.T) { sweep(t, 101) }
 
 // sweep lets the guest die at every stride-th call, where each is durable at fewer.
 func sweep(t *testing.T, stride int) {
@@ -22,7 +22,7 @@ func sweep(t *testing.T, stride int) {
 		{"from birth", 0, Options{}},
 		{"cuts", 2, Options{}},
 		{"segments", 1, Options{RotateAt: 2000}},
-		{"sync", 3, Options{Sync: true, RotateAt: 3000}},
+		{"sync", 3, Options{Sync: true, RotateAt: 3000, syncing: func(string, func() error) error { return nil }}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			rnd := seed(t)

@@ -4,6 +4,8 @@
 // many bytes of a connection it holds at most, 16384 by default. It prints a line when it has begun and for each connection
 // that ended otherwise than by its client's end.
 //
+// A client that sends without end gets no more than TURN buffers moved before the others have their turn.
+//
 // The C library has what it polls on the stack: some 160 bytes for each connection.
 // LDFLAGS: -Wl,-z,stack-size=4194304
 #include "guest.h"
@@ -12,6 +14,8 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+enum { TURN = 16 };
 
 struct conn {
   char *buffer;
@@ -47,11 +51,11 @@ static void end(int i, const char *why) {
   conns[i] = conns[count];
 }
 
-// serve moves what can be moved, and returns whether the connection goes on.
+// serve moves what can be moved in one turn, and returns whether the connection goes on.
 static int serve(int i) {
   struct conn *c = &conns[i];
   int fd = fds[i].fd;
-  for (;;) {
+  for (int turn = 0; turn < TURN; turn++) {
     if (c->from == c->to && !c->ended) {
       if (!c->buffer && !(c->buffer = malloc(size)))
         abort();
