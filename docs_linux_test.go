@@ -80,7 +80,7 @@ func TestGuides(t *testing.T) {
 
 func runGuide(t *testing.T, file string, slow bool) {
 	dir := shortDir(t)
-	port := freePort(t)
+	port := freeTCP(t)
 	var script strings.Builder
 	script.WriteString("set -euo pipefail\n")
 	ran := 0
@@ -172,7 +172,7 @@ func runShell(t *testing.T, dir, script string) string {
 		"PATH="+strings.Join([]string{filepath.Dir(perdure), filepath.Join(goes[0], "bin"), "/usr/bin", "/bin", os.Getenv("PATH")}, ":"))
 	var out buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.WaitDelay = time.Second                            // what it has left in the background may have its output
+	cmd.WaitDelay = time.Second                           // what it has left in the background may have its output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that this is ended with it
 	err = cmd.Start()
 	if err == nil {
@@ -217,7 +217,7 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
-func freePort(t *testing.T) string {
+func freeTCP(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
