@@ -65,7 +65,7 @@ type Archive struct {
 	Runs [][4]uint64 `json:"runs"`
 	// Sockets are those that the guest had.
 	Sockets []Socket `json:"sockets"`
-	// JournalBytes is how long the journal of what came since the newest generation is now.
+	// JournalBytes is the size of the files of the journal now, which grow by a MiB at a time.
 	JournalBytes int64 `json:"journal_bytes"`
 }
 

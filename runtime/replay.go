@@ -112,7 +112,8 @@ func (p *Process) takeOffline(state []byte, at *journal.Position) error {
 	})
 }
 
-// JournalBytes returns the size of the journal of the process in dir, also while that runs: 0 if there is none.
+// JournalBytes returns the size of the files of the journal of the process in dir, which grow by a MiB at a time; also while
+// that runs. 0 if there is none.
 func JournalBytes(dir string) (total int64, err error) {
 	entries, err := os.ReadDir(filepath.Join(dir, journalDir))
 	if errors.Is(err, fs.ErrNotExist) {
