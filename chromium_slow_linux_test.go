@@ -194,16 +194,16 @@ func (b *browser) click(selector string) {
 func (b *browser) press(key string) {
 	b.t.Helper()
 	for _, kind := range []string{"keyDown", "keyUp"} {
-		p := map[string]any{"type": kind, "key": key, "code": key}
+		p := map[string]any{"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": keyCodes[key]}
 		if key == "Enter" && kind == "keyDown" {
-			p["text"], p["windowsVirtualKeyCode"] = "\r", 13
-		}
-		if key == "Tab" {
-			p["windowsVirtualKeyCode"] = 9
+			p["text"] = "\r"
 		}
 		b.call(b.session, "Input.dispatchKeyEvent", p)
 	}
 }
+
+// keyCodes are numbers without which some keys do nothing.
+var keyCodes = map[string]int{"Tab": 9, "Enter": 13, "Escape": 27, "Home": 36, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
 
 // look sets the size of the window and the colours that its user likes.
 func (b *browser) look(width, height int, scheme string) {

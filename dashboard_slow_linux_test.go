@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -113,6 +114,25 @@ func TestDashboard(t *testing.T) {
 	b.until("/^stopped/.test(document.querySelector('#state').textContent)")
 	if p := s.process(ctx, "life"); p.State != daemon.StateStopped {
 		t.Errorf("life is %s after stop", p.State)
+	}
+	// The archive is what the generation says of itself.
+	a, err := s.client.Archive(ctx, "life", 0)
+	s.must(err)
+	var pages, new uint64
+	for _, r := range a.Runs {
+		if r[0] != pages {
+			t.Errorf("a run begins with page %d, not %d", r[0], pages)
+		}
+		pages += r[1]
+		if r[2] == a.Generation.Number {
+			new += r[1]
+		}
+	}
+	if pages != a.Generation.Pages || new != a.Generation.PagesNew || pages == 0 {
+		t.Errorf("the archive has %d pages, %d of them new, the generation %d and %d", pages, new, a.Generation.Pages, a.Generation.PagesNew)
+	}
+	if _, err := s.client.Archive(ctx, "life", 1<<40); !errors.Is(err, daemon.CodeNotFound) {
+		t.Errorf("the archive of no generation: %v", err)
 	}
 	// While it is stopped its generations stay: fork one, and go back to one.
 	b.eval("document.querySelector('#line').focus()")
