@@ -63,9 +63,10 @@ tidy: ## go.mod and go.sum are as "go mod tidy" would leave them
 	$(GO) mod tidy -diff
 	$(GO) mod verify
 
+# All but the specification's tests, in which nothing runs beside anything else.
 .PHONY: race
 race: ## the fast tests under the race detector (needs a C compiler)
-	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /spectest)
 
 .PHONY: clean-tree
 clean-tree: ## nothing unstaged, nothing untracked
@@ -75,6 +76,13 @@ clean-tree: ## nothing unstaged, nothing untracked
 .PHONY: bench
 bench: ## benchmarks into bench.txt; BENCH=regexp, COUNT=6
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -timeout 0 ./... | tee bench.txt
+
+.PHONY: benchmarks
+benchmarks: ## measure this machine anew for docs/BENCHMARKS.md; some minutes, and it should have no other work
+	@mkdir -p build
+	$(GO) build -o build/perdure .
+	build/perdure bench --vs redis,criu,asyncify --markdown --svg docs/benchmarks.svg $(BENCHMARKS) >build/benchmarks.md
+	sed -i -e '/<!-- results -->/,/<!-- end of results -->/{//!d}' -e '/<!-- results -->/r build/benchmarks.md' docs/BENCHMARKS.md
 
 .PHONY: benchstat
 benchstat: ## compare two runs: make benchstat OLD=bench-old.txt NEW=bench.txt

@@ -19,9 +19,9 @@ func newDemoCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo [--guest PROGRAM.wasm]",
 		Short: "see programs killed and going on, live",
-		Long: `Start a daemon in a temporary directory and let it run two programs: one that counts in a tight
-loop, and one that computes primes. Run a key-value server beside it, to which a client holds one
-connection open. Then kill them with SIGKILL, one after the other, the daemon itself, and all at
+		Long: `Start a daemon in a temporary directory and let it run three programs: one that counts in a tight
+loop, one that computes primes, and a key-value server, to which a client holds one connection
+open. Then kill them with SIGKILL, one after the other, the daemon itself, and all of them at
 once. Each goes on where it was. Every line that the programs write and every answer that the
 client gets is checked meanwhile: nothing may be lost, and nothing done twice. What it cost is
 printed at the end. It takes less than a minute, needs no network and leaves nothing behind.

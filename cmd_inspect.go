@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"perdure/daemon"
+	"perdure/runtime"
 )
 
 func newInspectCommand(env *environment) *cobra.Command {
@@ -21,7 +22,9 @@ With --json: an object with what perdure ps --json has for it, and dir (of its s
 file with its output), file (its program in the folder), file_program (SHA-256 of that), desired
 (running or stopped), reactor, restored_from (a generation), progress, warnings, last_failure (of
 a snapshot), not_applied (limits that this system lacks), last (the newest generation: number,
-base, time, pages, pages_new, bytes_stored, pause_ns, pinned, error), settings (all that applies to
+base, time, pages, pages_new, bytes_stored, pause_ns, pinned, error), sockets (fd, kind, datagram, kept, local, remote, position, since, lives: how many
+workers it has gone on in; as of the last snapshot), sockets_gone (those that did not go on at the
+last restore: local, remote, reset, why), socket_counts (open, resumed, lost, reset), settings (all that applies to
 it), pending_settings (changes that count at its next start) and stats (starts, crashes, traps,
 ran_ns, last_end).`,
 		Example: `  perdure inspect prog
@@ -89,6 +92,22 @@ func printInspection(out io.Writer, i daemon.Inspection) error {
 		line("last snapshot", "%d of %s: %d new pages, %s, pause %s", g.Number, localTime(g.Time), g.PagesNew, size(g.BytesStored), short(time.Duration(g.PauseNS)))
 	}
 	some("snapshot failed", i.LastFailure)
+	if c := i.SocketCounts; c != (runtime.SocketCounts{}) {
+		line("sockets", "%d; at the last restore %d went on, %d were lost, %d reset", c.Open, c.Resumed, c.Lost, c.Reset)
+	}
+	for _, s := range i.Sockets {
+		line("", "%s", socketLine(s))
+	}
+	if n := i.SocketCounts.Open - len(i.Sockets); len(i.Sockets) > 0 && n > 0 {
+		line("", "… and %d more", n)
+	}
+	for _, g := range i.SocketsGone {
+		what := "lost"
+		if g.Reset {
+			what = "reset"
+		}
+		line("socket "+what, "%s: %s", between(g.Local, g.Remote), g.Why)
+	}
 	line("restarts", "%d", i.Restarts)
 	some("last error", i.LastError)
 	for _, s := range i.Warnings {
@@ -103,4 +122,36 @@ func printInspection(out io.Writer, i daemon.Inspection) error {
 	line("starts", "%d, %d crashed, %d trapped", i.Stats.Starts, i.Stats.Crashes, i.Stats.Traps)
 	line("has run", "%s", time.Duration(i.Stats.RanNS).Round(time.Millisecond))
 	return w.Flush()
+}
+
+// socketLine describes a socket for people.
+func socketLine(s runtime.SavedSocket) string {
+	text := fmt.Sprintf("%d: %s %s", s.FD, s.Kind, between(s.Local, s.Remote))
+	if s.Remote != "" && !s.Datagram {
+		text += fmt.Sprintf(", %d bytes read, %d written", s.Position.Consumed, s.Position.Written)
+	}
+	since := ""
+	if !s.Since.IsZero() {
+		since = " since " + localTime(s.Since)
+	}
+	if s.Kept {
+		text += ", kept" + since
+	} else {
+		text += ", not kept, there" + since
+	}
+	if s.Lives > 0 {
+		text += fmt.Sprintf(", resumed %d times", s.Lives)
+	}
+	return text
+}
+
+// between names both ends of a connection, or the one address of another socket.
+func between(local, remote string) string {
+	switch {
+	case remote == "" && local == "":
+		return "without an address"
+	case remote == "":
+		return local
+	}
+	return local + " ← " + remote
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"perdure/daemon"
+	"perdure/runtime/bench"
 )
 
 func testRoot() *cobra.Command {
@@ -43,7 +44,7 @@ func TestJSONIsDocumented(t *testing.T) {
 	for name, value := range map[string]any{
 		"generations": []generationJSON{}, "verify": []verifiedJSON{}, "check": checkJSON{}, "stack": stackJSON{},
 		"purge": purgedJSON{}, "diff": diffJSON{}, "dump": dumpJSON{}, "journal": []journalJSON{},
-		"ps": []daemon.Process{}, "snapshot": []snapshotJSON{}, "events": daemon.Event{}, "reload": daemon.Reloaded{}, "call": callJSON{}, "version": versionJSON{},
+		"ps": []daemon.Process{}, "snapshot": []snapshotJSON{}, "events": daemon.Event{}, "reload": daemon.Reloaded{}, "call": callJSON{}, "version": versionJSON{}, "bench": bench.Result{},
 	} {
 		c, _, err := root.Find([]string{name})
 		if err != nil {

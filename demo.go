@@ -47,10 +47,10 @@ type demo struct {
 	served *exec.Cmd // the daemon; nil while there is none
 	keeper *exec.Cmd
 
-	hosted []*demoProgram // by the daemon
-	guest  *demoProgram   // of the viewer, one of them; nil for none
-	server *demoServer
-	daemon demoSaved // of which only the kills are known
+	programs []*demoProgram
+	server   *demoProgram // one of them
+	guest    *demoProgram // of the viewer, one of them; nil for none
+	daemon   demoSaved    // of which only the kills are known
 }
 
 func (d *demo) path(words ...string) string {
@@ -72,7 +72,7 @@ func (d *demo) run(ctx context.Context) error {
 	if err := d.untilSaved(ctx); err != nil {
 		return err
 	}
-	for _, act := range []func(context.Context) error{d.killPrograms, d.killServer, d.killDaemon, d.killAll} {
+	for _, act := range []func(context.Context) error{d.killPrograms, d.killDaemon, d.killAll} {
 		if err := d.wait(ctx, d.pace); err != nil {
 			return err
 		}
@@ -91,69 +91,69 @@ func (d *demo) begin(ctx context.Context) error {
 		}
 	}
 	d.client = daemon.NewClient(d.path("s"))
-	d.hosted = append([]*demoProgram{
+	address, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	d.server = &demoProgram{name: "keyvalue", what: "is a key-value server, with all in its memory", source: keyvalueGuest, listen: address, check: checkNothing}
+	d.programs = append([]*demoProgram{
 		{name: "counter", what: "counts in a tight loop", source: tallyGuest, args: []string{"5000000", "/counter.txt"}, check: checkTally},
 		{name: "primes", what: "computes primes", source: primesGuest, args: []string{"1000000", "/primes.txt"}, check: checkPrimes},
-	}, d.hosted...)
-	d.server = &demoServer{name: "keyvalue", what: "a server with a client"}
-	var conf strings.Builder
-	fmt.Fprintf(&conf, "[snapshot]\nevery = %q\n", demoEvery)
-	for _, p := range d.hosted {
-		p.state = d.path("state", p.name)
-		if p.check == nil { // the viewer's own
-			p.output = newDemoOutput(d.path("state", "logs", p.name+".log"), checkNothing)
-			continue
-		}
-		p.output = newDemoOutput(d.path("files", p.name+".txt"), p.check)
-		fmt.Fprintf(&conf, "[process.%s]\nargs = [%q, %q]\ndirs = [%q]\n", p.name, p.args[0], p.args[1], d.path("files")+":/")
+		d.server,
+	}, d.programs...)
+	if err := os.WriteFile(d.path("perdure.toml"), []byte(d.config()), 0o600); err != nil {
+		return err
 	}
-	if err := os.WriteFile(d.path("perdure.toml"), []byte(conf.String()), 0o600); err != nil {
+	if err := d.keep(ctx); err != nil {
 		return err
 	}
 	if err := d.serve(ctx); err != nil {
 		return err
 	}
 	d.say("perdure serve: the daemon runs, process %d", d.served.Process.Pid)
-	for _, p := range d.hosted {
+	for _, p := range d.programs {
 		if err := d.drop(p); err != nil {
 			return err
 		}
 		d.say("%s.wasm is dropped into its folder: it %s", p.name, p.what)
 	}
-	return d.beginServer(ctx)
+	if d.server.client, err = dialDemo(ctx, address); err != nil {
+		return errors.Join(err, d.server.why(ctx, d.client))
+	}
+	d.say("a client opens one connection to %s and lets it count: INCR hits", d.server.name)
+	return nil
 }
 
-// beginServer starts the server, what keeps its connections, and its client.
-func (d *demo) beginServer(ctx context.Context) (err error) {
-	s := d.server
-	s.state = d.path("alone", s.name)
-	if s.address, err = freeAddress(); err != nil {
+// config is the configuration of the daemon. It also says where the programs are.
+func (d *demo) config() string {
+	var conf strings.Builder
+	fmt.Fprintf(&conf, "[daemon]\nkeeper = %q\n[snapshot]\nevery = %q\n", d.path("k"), demoEvery)
+	for _, p := range d.programs {
+		p.state = d.path("state", p.name)
+		switch {
+		case p.listen != "":
+			fmt.Fprintf(&conf, "[process.%s]\nlisten = [%q]\n", p.name, "tcp://"+p.listen)
+		case p.args != nil:
+			p.output = newDemoOutput(d.path("files", p.name+".txt"), p.check)
+			fmt.Fprintf(&conf, "[process.%s]\nargs = [%q, %q]\ndirs = [%q]\n", p.name, p.args[0], p.args[1], d.path("files")+":/")
+			continue
+		}
+		p.output = newDemoOutput(d.path("state", "logs", p.name+".log"), p.check)
+	}
+	return conf.String()
+}
+
+// keep starts what keeps the connections. The daemon would start one too, which would outlive it.
+func (d *demo) keep(ctx context.Context) error {
+	cmd := d.command("keeper", "--socket", d.path("k"))
+	if err := cmd.Start(); err != nil {
 		return err
 	}
-	if err := os.WriteFile(d.path(s.name+".wasm"), keyvalueGuest, 0o600); err != nil {
-		return err
-	}
-	d.keeper = d.command("keeper", "--socket", d.path("k"))
-	if err := d.keeper.Start(); err != nil {
-		d.keeper = nil
-		return err
-	}
-	err = d.until(ctx, "the keeper", func() bool {
+	d.keeper = cmd
+	return d.until(ctx, "the keeper", func() bool {
 		_, err := os.Stat(d.path("k"))
 		return err == nil
 	})
-	if err != nil {
-		return err
-	}
-	if err := d.startServer(); err != nil {
-		return err
-	}
-	d.say("perdure run --listen: %s.wasm is a key-value server in memory, process %d", s.name, s.cmd.Process.Pid)
-	if s.client, err = dialDemo(ctx, s.address); err != nil {
-		return err
-	}
-	d.say("a client opens one connection to it and lets it count: INCR hits")
-	return nil
 }
 
 // command returns a perdure, which no Ctrl-C of this terminal reaches: whoever started it ends it.
@@ -198,34 +198,20 @@ func (d *demo) drop(p *demoProgram) error {
 	return os.Rename(path, d.path("modules", p.name+".wasm"))
 }
 
-// startServer starts the server with the command that it had before.
-func (d *demo) startServer() error {
-	s := d.server
-	s.cmd = d.command("run", "--quiet", "--every", demoEvery, "--state", d.path("alone"), "--cache", d.path("cache"),
-		"--keeper", d.path("k"), "--listen", "tcp://"+s.address, d.path(s.name+".wasm"))
-	s.cmd.Stderr = &s.said
-	if err := s.cmd.Start(); err != nil {
-		s.cmd = nil
-		return err
-	}
-	s.alive.Store(true)
-	return nil
-}
-
 // untilSaved waits until each program has done something and has been saved twice.
 func (d *demo) untilSaved(ctx context.Context) error {
-	for _, p := range d.hosted {
+	for _, p := range d.programs {
 		err := d.until(ctx, p.name, func() bool {
-			if p == d.guest && d.guestOver(ctx) {
-				return true
+			if p == d.guest {
+				return p.saved() >= 2 || d.guestOver(ctx)
 			}
-			return p.saved() >= 2 && (p == d.guest || p.output.lines() > 0)
+			return p.saved() >= 2 && p.done() > 0
 		})
 		if err != nil {
 			return errors.Join(err, p.why(ctx, d.client))
 		}
 	}
-	return d.until(ctx, d.server.name, func() bool { return d.server.saved() >= 2 && d.server.client.answers() > 0 })
+	return nil
 }
 
 // until waits for what only shows from outside. What was lost meanwhile ends it.
@@ -256,13 +242,8 @@ func (d *demo) wait(ctx context.Context, t time.Duration) error {
 // lost returns what was lost, as a statusError; nil if nothing was.
 func (d *demo) lost() error {
 	var all []error
-	for _, p := range d.hosted {
-		if p.output != nil {
-			all = append(all, p.output.problem())
-		}
-	}
-	if d.server != nil && d.server.client != nil {
-		all = append(all, d.server.client.problem())
+	for _, p := range d.programs {
+		all = append(all, p.problem())
 	}
 	if err := errors.Join(all...); err != nil {
 		return &statusError{status: exitDamage, err: fmt.Errorf("lost: %w", err)}
@@ -277,13 +258,12 @@ func (d *demo) refresh(ctx context.Context) {
 	tick := time.NewTicker(demoRefresh)
 	defer tick.Stop()
 	for {
-		rows := make([]demoRow, 0, len(d.hosted)+1)
-		for _, p := range d.hosted {
+		rows := make([]demoRow, len(d.programs))
+		for i, p := range d.programs {
 			p.look()
-			rows = append(rows, p.row())
+			rows[i] = p.row()
 		}
-		d.server.look()
-		d.screen.draw(append(rows, d.server.row()))
+		d.screen.draw(rows)
 		select {
 		case <-ctx.Done():
 			return

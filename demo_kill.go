@@ -17,7 +17,7 @@ import (
 
 // killPrograms kills the worker of each program that the daemon runs.
 func (d *demo) killPrograms(ctx context.Context) error {
-	for i, p := range d.hosted {
+	for i, p := range d.programs {
 		if p == d.guest && d.guestOver(ctx) {
 			d.say("%s has ended by itself", p.name)
 			continue
@@ -27,11 +27,11 @@ func (d *demo) killPrograms(ctx context.Context) error {
 				return err
 			}
 		}
-		at, pid, err := p.kill()
+		at, err := p.kill()
 		if err != nil {
 			return err
 		}
-		d.say("kill -9 %d, the worker of %s, at %s", pid, p.name, at.where)
+		d.say("kill -9 %d, the worker of %s, at %s", at.pid, p.name, at.where)
 		if err := d.untilBack(ctx, d.of(ctx, p, at)); err != nil {
 			return err
 		}
@@ -51,8 +51,8 @@ type demoReturn struct {
 
 // of says when a program works again: when it has done more than when it was dead.
 func (d *demo) of(ctx context.Context, p *demoProgram, at demoMark) *demoReturn {
-	r := &demoReturn{name: p.name, since: at.time, saved: &p.demoSaved, where: p.output.where}
-	r.works = func() bool { return p.output.lines() > at.lines }
+	r := &demoReturn{name: p.name, since: at.time, saved: &p.demoSaved, where: p.where}
+	r.works = func() bool { return p.done() > at.done }
 	if p == d.guest { // which may say nothing
 		r.works = func() bool {
 			s, err := d.client.Inspect(ctx, p.name)
@@ -60,16 +60,6 @@ func (d *demo) of(ctx context.Context, p *demoProgram, at demoMark) *demoReturn 
 		}
 	}
 	return r
-}
-
-// ofServer says when the server answers again.
-func (d *demo) ofServer(at time.Time) *demoReturn {
-	s := d.server
-	enough := s.client.answers() + 2 // one may have been under way
-	return &demoReturn{
-		name: s.name, since: at, saved: &s.demoSaved, works: func() bool { return s.client.answers() >= enough },
-		where: func() string { return fmt.Sprintf("answer %d on the same connection", s.client.answers()) },
-	}
 }
 
 // untilBack waits until all of them work again.
@@ -89,24 +79,11 @@ func (d *demo) untilBack(ctx context.Context, all ...*demoReturn) error {
 		return left == 0
 	})
 	if err != nil && ctx.Err() == nil {
-		for _, p := range d.hosted {
+		for _, p := range d.programs {
 			err = errors.Join(err, p.why(ctx, d.client))
 		}
-		err = errors.Join(err, fmt.Errorf("the server says: %s", &d.server.said))
 	}
 	return err
-}
-
-// killServer kills the server under its client and starts it again.
-func (d *demo) killServer(ctx context.Context) error {
-	s := d.server
-	answers, pid, at := s.client.answers(), s.cmd.Process.Pid, time.Now()
-	s.kill()
-	d.say("kill -9 %d, the server, at answer %d; its client only waits; the same command again", pid, answers)
-	if err := d.startServer(); err != nil {
-		return err
-	}
-	return d.untilBack(ctx, d.ofServer(at))
 }
 
 // killDaemon kills the daemon: the programs run on without it, and the next one takes them over.
@@ -114,24 +91,24 @@ func (d *demo) killDaemon(ctx context.Context) error {
 	pid := d.served.Process.Pid
 	d.endDaemon(syscall.SIGKILL)
 	d.say("kill -9 %d, the daemon", pid)
-	marks := make([]demoMark, len(d.hosted))
-	for i, p := range d.hosted {
+	marks := make([]demoMark, len(d.programs))
+	for i, p := range d.programs {
 		marks[i] = p.mark()
 	}
-	for i, p := range d.hosted {
+	for i, p := range d.programs {
 		if p == d.guest {
 			continue
 		}
-		if err := d.until(ctx, p.name, func() bool { return p.output.lines() > marks[i].lines+1 }); err != nil {
+		if err := d.until(ctx, p.name, func() bool { return p.done() > marks[i].done+1 }); err != nil {
 			return err
 		}
-		d.say("  %s runs on without it: %s", p.name, p.output.where())
+		d.say("  %s runs on without it: %s", p.name, p.where())
 	}
 	began := time.Now()
 	if err := d.serve(ctx); err != nil {
 		return err
 	}
-	for i, p := range d.hosted {
+	for i, p := range d.programs {
 		if marks[i].pid == 0 {
 			continue // the viewer's own, which has ended
 		}
@@ -154,8 +131,8 @@ func (d *demo) killAll(ctx context.Context) error {
 	at := time.Now()
 	d.endDaemon(syscall.SIGKILL) // first, for it would start the others again
 	var killed []*demoReturn
-	for _, p := range d.hosted {
-		mark, _, err := p.kill()
+	for _, p := range d.programs {
+		mark, err := p.kill()
 		if p == d.guest && errors.Is(err, worker.ErrNoWorker) {
 			continue // it has ended
 		}
@@ -165,12 +142,7 @@ func (d *demo) killAll(ctx context.Context) error {
 		mark.time = at
 		killed = append(killed, d.of(ctx, p, mark))
 	}
-	d.server.kill()
-	d.say("kill -9: the daemon, all workers and the server at once; daemon and server are started again")
-	killed = append(killed, d.ofServer(at))
-	if err := d.startServer(); err != nil {
-		return err
-	}
+	d.say("kill -9: the daemon and all workers at once; the daemon is started again")
 	if err := d.serve(ctx); err != nil {
 		return err
 	}
@@ -198,12 +170,9 @@ func (d *demo) end() error {
 	if d.server != nil && d.server.client != nil {
 		d.server.client.close()
 	}
-	if d.server != nil && d.server.cmd != nil {
-		endChild(d.server.cmd, syscall.SIGTERM)
-	}
 	d.endDaemon(syscall.SIGTERM)
 	endChild(d.keeper, syscall.SIGTERM)
-	for _, p := range d.hosted {
+	for _, p := range d.programs {
 		if p.state == "" {
 			continue // nothing was started
 		}
@@ -228,8 +197,8 @@ func (d *demo) addGuest(ctx context.Context, path string) error {
 	if err := check.Run(); err != nil {
 		return &statusError{status: exitRefused, err: fmt.Errorf("%s cannot be shown: %s", path, strings.TrimSpace(said.String()))}
 	}
-	d.guest = &demoProgram{name: "yours", what: "is " + path, source: src}
-	d.hosted = append(d.hosted, d.guest)
+	d.guest = &demoProgram{name: "yours", what: "is " + path, source: src, check: checkNothing}
+	d.programs = append(d.programs, d.guest)
 	return ctx.Err()
 }
 

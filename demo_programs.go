@@ -9,11 +9,9 @@ import (
 	"math/bits"
 	"net"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -84,9 +82,11 @@ type demoProgram struct {
 	name, what string
 	source     []byte
 	args       []string
-	check      func() demoCheck // of its output; nil if nothing is known of it
-	state      string           // directory of the process
+	listen     string // address, of a server
+	check      func() demoCheck
+	state      string // directory of the process
 	output     *demoOutput
+	client     *demoClient // of a server; nil before there is one
 }
 
 func (p *demoProgram) look() { p.demoSaved.look(p.state) }
@@ -99,24 +99,51 @@ func (p *demoProgram) saved() int {
 
 func (p *demoProgram) row() demoRow {
 	r := p.demoSaved.row()
-	r.name, r.doing = p.name, p.output.where()
+	r.name, r.doing = p.name, p.where()
 	if _, err := worker.Find(p.state); err == nil {
 		r.alive = true
 	}
 	return r
 }
 
+// done returns how much the program has done: lines, or the answers of a server.
+func (p *demoProgram) done() int {
+	if p.client != nil {
+		return p.client.answers()
+	}
+	return p.output.lines()
+}
+
+// where says the same for people.
+func (p *demoProgram) where() string {
+	if p.client != nil {
+		return fmt.Sprintf("answer %d on one connection", p.client.answers())
+	}
+	return p.output.where()
+}
+
+// problem returns what was lost; nil if nothing was.
+func (p *demoProgram) problem() error {
+	if p.client != nil {
+		return p.client.problem()
+	}
+	if p.output == nil {
+		return nil // nothing was started
+	}
+	return p.output.problem()
+}
+
 // demoMark is where a program was.
 type demoMark struct {
-	lines int
+	done  int
 	where string
-	pid   int
+	pid   int // 0 if there was no worker
 	time  time.Time
 }
 
 // mark says where the program is.
 func (p *demoProgram) mark() demoMark {
-	m := demoMark{lines: p.output.lines(), where: p.output.where(), time: time.Now()}
+	m := demoMark{done: p.done(), where: p.where(), time: time.Now()}
 	if h, err := worker.Find(p.state); err == nil {
 		m.pid = h.PID()
 	}
@@ -124,18 +151,21 @@ func (p *demoProgram) mark() demoMark {
 }
 
 // kill kills the worker, and says where the program was when it was dead.
-func (p *demoProgram) kill() (at demoMark, pid int, err error) {
+func (p *demoProgram) kill() (demoMark, error) {
 	h, err := worker.Find(p.state)
 	if err != nil {
-		return at, 0, fmt.Errorf("%s: %w", p.name, err)
+		return demoMark{}, fmt.Errorf("%s: %w", p.name, err)
 	}
-	at.time = time.Now()
+	began := time.Now()
 	if err := h.Signal(syscall.SIGKILL); err != nil {
-		return at, 0, err
+		return demoMark{}, err
 	}
 	<-h.Done()
-	at.lines, at.where, at.pid = p.output.lines(), p.output.where(), h.PID()
-	return at, h.PID(), nil
+	at := demoMark{done: p.done(), where: p.where(), pid: h.PID(), time: began}
+	if p.client != nil {
+		at.done++ // an answer may be on its way
+	}
+	return at, nil
 }
 
 // why says what the daemon knows of a program that does not do what it should.
@@ -305,39 +335,6 @@ func checkPrimes() demoCheck {
 		}
 		return nil
 	}
-}
-
-// demoServer is the server, which perdure run runs, with its client.
-type demoServer struct {
-	demoSaved
-	name, what string
-	state      string
-	address    string
-	cmd        *exec.Cmd // of the last life; nil while there is none
-	alive      atomic.Bool
-	said       demoTail
-	client     *demoClient // nil before there is one
-}
-
-func (s *demoServer) look() { s.demoSaved.look(s.state) }
-
-func (s *demoServer) saved() int {
-	s.look()
-	return s.demoSaved.row().snapshots
-}
-
-func (s *demoServer) row() demoRow {
-	r := s.demoSaved.row()
-	r.name, r.doing = s.name, fmt.Sprintf("answer %d on one connection", s.client.answers())
-	r.alive = s.alive.Load()
-	return r
-}
-
-// kill kills the server's process and waits for its end.
-func (s *demoServer) kill() {
-	endChild(s.cmd, syscall.SIGKILL)
-	s.cmd = nil
-	s.alive.Store(false)
 }
 
 // demoTail keeps the end of what a child says. It may be used from any goroutine.

@@ -161,10 +161,14 @@ func (d *demo) summarize(env *environment) error {
 		}
 		fmt.Fprintf(t, "\t%s\n", lost)
 	}
-	for _, p := range d.hosted {
+	for _, p := range d.programs {
 		p.look()
-		if p == d.guest {
+		switch p {
+		case d.guest:
 			line(p.name, &p.demoSaved, "what only it can tell")
+			continue
+		case d.server:
+			line(p.name, &p.demoSaved, fmt.Sprintf("nothing: %d answers in order, one connection", p.done()))
 			continue
 		}
 		again := newDemoOutput(p.output.path, p.check)
@@ -174,14 +178,11 @@ func (d *demo) summarize(env *environment) error {
 		}
 		line(p.name, &p.demoSaved, fmt.Sprintf("nothing: %d lines, each right", n))
 	}
-	s := d.server
-	s.look()
-	line(s.name, &s.demoSaved, fmt.Sprintf("nothing: %d answers in order, one connection", s.client.answers()))
 	line("the daemon", &d.daemon, "nothing: its programs ran on, or went on")
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	mean, worst := s.client.waits()
+	mean, worst := d.server.client.waits()
 	fmt.Fprintf(&b, "\nAn answer took %s in the mean, and %s while the server was dead. Nothing was lost, nothing was done twice.\n\n", short(mean), short(worst))
 	fmt.Fprintf(&b, "Try next:\n")
 	next := newTable(&b, 0)

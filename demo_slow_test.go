@@ -82,7 +82,7 @@ func TestDemo(t *testing.T) {
 	for _, want := range []string{
 		`(?m)^ +[0-9.]+ s  kill -9 [0-9]+, the worker of counter, at [0-9]+ [0-9a-f]{16}$`,
 		`(?m)^ +[0-9.]+ s    primes goes on [0-9.]+ m?s later, with [0-9]+ primes below `,
-		`(?m)^ +[0-9.]+ s    keyvalue goes on [0-9.]+ m?s later, with answer [0-9]+ on the same connection$`,
+		`(?m)^ +[0-9.]+ s    keyvalue goes on [0-9.]+ m?s later, with answer [0-9]+ on one connection$`,
 		`(?m)^ +[0-9.]+ s    counter runs on without it: `,
 		`(?m)^ +[0-9.]+ s    a new daemon, process [0-9]+, has taken all of them over`,
 		`(?m)^counter +2 × .* nothing: [0-9]+ lines, each right$`,

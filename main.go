@@ -145,7 +145,7 @@ the same command again, and it goes on from where it was, in the middle of a fun
 	})
 	root.AddGroup(&cobra.Group{ID: groupRun, Title: "Run programs:"}, &cobra.Group{ID: groupServe, Title: "The daemon and its processes:"},
 		&cobra.Group{ID: groupLook, Title: "Look at what is there:"}, &cobra.Group{ID: groupKeep, Title: "Change what is saved:"})
-	for _, c := range []*cobra.Command{newRunCommand(env), newKeeperCommand(env), newDemoCommand(env)} {
+	for _, c := range []*cobra.Command{newRunCommand(env), newKeeperCommand(env), newDemoCommand(env), newBenchCommand(env)} {
 		c.GroupID = groupRun
 		root.AddCommand(c)
 	}

@@ -16,6 +16,13 @@ import (
 // systemConfig is the configuration that is read if nobody names one.
 const systemConfig = "/etc/perdure/perdure.toml"
 
+// keepersDir has the sockets of keepers, beside the processes: one for each process of perdure run
+// that has sockets, and daemonKeeper of those that a daemon runs. No process's name begins with a dot.
+const (
+	keepersDir   = ".keepers"
+	daemonKeeper = ".daemon.sock"
+)
+
 // serveSetup makes the configuration of the daemon. From weakest to strongest: the defaults, the file, the environment,
 // the flags.
 type serveSetup struct {
@@ -47,6 +54,9 @@ func (s *serveSetup) load() (config.Config, error) {
 		}
 		if d.LogsDir == usual.LogsDir || s.unprivileged {
 			d.LogsDir = filepath.Join(d.StateDir, "logs")
+		}
+		if d.Keeper == usual.Keeper || s.unprivileged {
+			d.Keeper = filepath.Join(d.StateDir, keepersDir, daemonKeeper)
 		}
 	}
 	abs(&d.ModulesDir, s.modules)
@@ -103,6 +113,7 @@ func (s *serveSetup) read() (config.Config, error) {
 	}
 	c.Daemon.ModulesDir = filepath.Join(c.Daemon.StateDir, "modules")
 	c.Daemon.LogsDir = filepath.Join(c.Daemon.StateDir, "logs")
+	c.Daemon.Keeper = filepath.Join(c.Daemon.StateDir, keepersDir, daemonKeeper)
 	c.Daemon.CacheDir = userCache(s.env)
 	c.Daemon.Socket, err = userSocket(s.env)
 	return c, err

@@ -466,6 +466,7 @@ func TestKeeperIsReplaced(t *testing.T) {
 	}
 	s.start()
 	live()
+	waitFor(t, s, "bytes", func() bool { return late.received.Load() > 0 }) // until then only the keeper has it
 	// Killed, it is missed at the next connection, and another one takes over.
 	if err := syscall.Kill(keeper, syscall.SIGKILL); err != nil {
 		t.Fatal(err)

@@ -32,6 +32,9 @@ type Daemon struct {
 	LogsDir    string `toml:"logs_dir" apply:"daemon"`
 	// Socket is the absolute path of the unix socket of the control API.
 	Socket string `toml:"socket" apply:"daemon"`
+	// Keeper is the absolute path of the unix socket of the keeper of sockets, which the daemon starts if nobody listens
+	// there; empty means none, so that connections end with their worker.
+	Keeper string `toml:"keeper" apply:"daemon"`
 	// LogLevel and LogFormat are of the daemon's own log.
 	LogLevel  LogLevel  `toml:"log_level" apply:"now"`
 	LogFormat LogFormat `toml:"log_format" apply:"daemon"`
@@ -47,6 +50,8 @@ type Daemon struct {
 	Rescan Duration `toml:"rescan" apply:"now"`
 	// OnChange is the default for every process of what a replaced program means.
 	OnChange OnChange `toml:"on_change" apply:"now"`
+	// KeepFor is the default for every process of how long its sockets are kept while it has no worker.
+	KeepFor Duration `toml:"keep_for" apply:"now"`
 }
 
 // Dashboard is the section of the page on which a browser shows the processes and commands them.
@@ -178,6 +183,8 @@ type Process struct {
 	AllowBind    []Allow `toml:"allow_bind" apply:"start"`
 	// OnChange says what a replaced program means.
 	OnChange OnChange `toml:"on_change" apply:"now"`
+	// KeepFor is how long its sockets are kept while it has no worker; 0 means not at all.
+	KeepFor Duration `toml:"keep_for" apply:"start"`
 	Settings
 }
 
@@ -190,12 +197,14 @@ func Default() Config {
 			CacheDir:    "/var/cache/perdure",
 			LogsDir:     "/var/log/perdure",
 			Socket:      "/run/perdure/perdure.sock",
+			Keeper:      "/run/perdure/keeper.sock",
 			LogLevel:    LogInfo,
 			LogFormat:   LogAuto,
 			StopTimeout: Duration(30 * time.Second),
 			Settle:      Duration(100 * time.Millisecond),
 			Rescan:      Duration(time.Minute),
 			OnChange:    Replace,
+			KeepFor:     Duration(5 * time.Minute),
 		},
 		Settings: Settings{
 			Snapshot: Snapshot{Every: Duration(time.Second), Durability: DurabilityProcess, JournalMax: 64 * MiB, OnDivergence: DivergenceGeneration, MaxShare: 25},
@@ -225,8 +234,11 @@ func (c Config) Process(name string) Process {
 	if p, ok := c.Processes[name]; ok {
 		return p.clone()
 	}
-	return Process{OnChange: c.Daemon.OnChange, Settings: c.Settings}
+	return Process{OnChange: c.Daemon.OnChange, KeepFor: c.Daemon.KeepFor, Settings: c.Settings}
 }
+
+// UsesSockets tells whether the guest can have sockets.
+func (p Process) UsesSockets() bool { return len(p.Listen)+len(p.AllowConnect)+len(p.AllowBind) > 0 }
 
 func (p Process) clone() Process {
 	p.Args = slices.Clone(p.Args)

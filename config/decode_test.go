@@ -49,7 +49,7 @@ line 4, column 1: limits.memory: is a table; write a size, like "64MiB" or a num
 line 5, column 1: limits.disk: there is no such key; here are memory, output_rate, open_files, cpu, pids, confine
 line 6, column 1: limits.Limits: there is no such key; here are memory, output_rate, open_files, cpu, pids, confine
 line 7, column 2: journal: there is no such key; here are daemon, dashboard, snapshot, memsnap, limits, restart, console, process
-line 10, column 1: process.web.file: there is no such key; here are args, env, dirs, listen, allow_connect, allow_bind, on_change, snapshot, memsnap, limits, restart, console`},
+line 10, column 1: process.web.file: there is no such key; here are args, env, dirs, listen, allow_connect, allow_bind, on_change, keep_for, snapshot, memsnap, limits, restart, console`},
 		{"keys in another case", "[Daemon]\n[daemon]\nState_Dir = \"/a\"",
 			`line 1, column 2: Daemon: there is no such key; did you mean daemon?
 line 3, column 1: daemon.State_Dir: there is no such key; did you mean state_dir?`},
@@ -126,7 +126,7 @@ line 7, column 9: process.b.args[0]: has a zero byte, which no argument can have
 line 6, column 1: restart.backoff_max: "x": not a time; write it like 200ms, 30s, 10m, 12h or 7d`},
 		{"values of great length are not repeated", "[daemon]\nlog_level = \"" + strings.Repeat("x", 1000) + "\"\n" + strings.Repeat("k", 1000) + " = 1",
 			`line 2, column 1: daemon.log_level: there is no "` + strings.Repeat("x", 120) + `…"; write "debug", "info", "warn" or "error"
-line 3, column 1: daemon.` + strings.Repeat("k", 113) + `…: there is no such key; here are state_dir, modules_dir, cache_dir, logs_dir, socket, log_level, log_format, metrics_listen, parallel_starts, stop_timeout, settle, rescan, on_change`},
+line 3, column 1: daemon.` + strings.Repeat("k", 113) + `…: there is no such key; here are state_dir, modules_dir, cache_dir, logs_dir, socket, keeper, log_level, log_format, metrics_listen, parallel_starts, stop_timeout, settle, rescan, on_change, keep_for`},
 	} {
 		_, err := Decode(strings.NewReader(c.text))
 		if err == nil || err.Error() != c.want {

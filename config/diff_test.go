@@ -106,8 +106,8 @@ func TestEveryFieldSaysWhenItCounts(t *testing.T) {
 			t.Errorf("%s is of a process, and counts %v", f.name, NextServe)
 		}
 	})
-	if all := schema("", reflect.ValueOf(Default()), true); n != len(all)+7 {
-		t.Errorf("%d fields were changed; the schema has %d, and 7 that only a process has", n, len(all))
+	if all := schema("", reflect.ValueOf(Default()), true); n != len(all)+8 {
+		t.Errorf("%d fields were changed; the schema has %d, and 8 that only a process has", n, len(all))
 	}
 }
 
@@ -174,7 +174,7 @@ func TestProcessSharesNothing(t *testing.T) {
 	if q := c.Process("a"); q.Args[0] != "1" || q.Env["A"] != "1" || q.Dirs[0].Host != "/a" || q.Listen[0].Address != ":80" {
 		t.Errorf("the configuration has changed: %+v", q)
 	}
-	if p := c.Process("none"); !reflect.DeepEqual(p, Process{OnChange: c.Daemon.OnChange, Settings: c.Settings}) {
+	if p := c.Process("none"); !reflect.DeepEqual(p, Process{OnChange: c.Daemon.OnChange, KeepFor: c.Daemon.KeepFor, Settings: c.Settings}) {
 		t.Errorf("a process without a table does not have the defaults: %+v", p)
 	}
 	if d := Duration(time.Second); d.Std() != time.Second {

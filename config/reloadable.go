@@ -8,6 +8,7 @@ type Reloadable struct {
 	Settle         Duration
 	Rescan         Duration
 	OnChange       OnChange
+	KeepFor        Duration
 }
 
 // Reloadable returns the part of d that a running daemon can take over.
@@ -19,6 +20,7 @@ func (d Daemon) Reloadable() Reloadable {
 		Settle:         d.Settle,
 		Rescan:         d.Rescan,
 		OnChange:       d.OnChange,
+		KeepFor:        d.KeepFor,
 	}
 }
 

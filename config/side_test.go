@@ -77,11 +77,11 @@ web.toml:5:1: process.web.snapshot.every: is set in line 7, column 1 too; remove
 		{"several problems", "api", "listen = 1\narg = []\n[daemon]\n[process.api]\n[snapshot]\nevery = \"1us\"",
 			`api.toml:1:1: process.api.listen: is a whole number; write a list, like ["one", "two"]
 api.toml:2:1: process.api.arg: there is no such key; did you mean args?
-api.toml:3:2: process.api.daemon: there is no such key; here are args, env, dirs, listen, allow_connect, allow_bind, on_change, snapshot, memsnap, limits, restart, console
-api.toml:4:2: process.api.process: there is no such key; here are args, env, dirs, listen, allow_connect, allow_bind, on_change, snapshot, memsnap, limits, restart, console
+api.toml:3:2: process.api.daemon: there is no such key; here are args, env, dirs, listen, allow_connect, allow_bind, on_change, keep_for, snapshot, memsnap, limits, restart, console
+api.toml:4:2: process.api.process: there is no such key; here are args, env, dirs, listen, allow_connect, allow_bind, on_change, keep_for, snapshot, memsnap, limits, restart, console
 api.toml:6:1: process.api.snapshot.every: 1µs is out of range; write 1ms to 1d, or 0s for only at a stop and on request`},
 		{"a name that is none", "-x", "", `-x.toml: process.-x: "-x" is no name for a process: it begins with a dash`},
-		{"a name that is none, and more", "-x", "a = 1", "-x.toml:1:1: process.-x.a: there is no such key; here are args, env, dirs, listen, allow_connect, allow_bind, on_change, snapshot, memsnap, limits, restart, console\n" +
+		{"a name that is none, and more", "-x", "a = 1", "-x.toml:1:1: process.-x.a: there is no such key; here are args, env, dirs, listen, allow_connect, allow_bind, on_change, keep_for, snapshot, memsnap, limits, restart, console\n" +
 			`-x.toml: process.-x: "-x" is no name for a process: it begins with a dash`},
 		{"a file that is too long", "api", strings.Repeat("#", maxSideFile+1), "api.toml: more than 65536 bytes, which is no configuration"},
 		{"no TOML", "api", "x", "api.toml:1:1: expected '=' after key\n    x\n    ^"},

@@ -11,7 +11,7 @@ func TestTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"allow_bind":[],"allow_connect":[],"args":["1"],"console":{"log_files":4,"log_size":"16MiB","stdin":"wait"},"dirs":["/a:/b:ro"],"env":{"A":"x"},` +
+	const want = `{"allow_bind":[],"allow_connect":[],"args":["1"],"console":{"log_files":4,"log_size":"16MiB","stdin":"wait"},"dirs":["/a:/b:ro"],"env":{"A":"x"},"keep_for":"5m",` +
 		`"limits":{"confine":true,"cpu":"0%","memory":"64MiB","open_files":1024,"output_rate":"4MiB","pids":256},"listen":["tcp://:80"],` +
 		`"memsnap":{"bufsize":"1MiB","expiration":"0s","integrity":true,"keep_daily":0,"keep_hourly":0,"keep_last":0,"keep_minutely":0,"key_file":"",` +
 		`"max_snapshots":64,"min_free":"256MiB","min_snapshots":2,"redundancy":3,"threshold":100,"verbose":false},"on_change":"replace",` +

@@ -106,6 +106,10 @@ func socketPath(p *problems, key, path string) {
 	}
 }
 
+func keepFor(p *problems, key string, v Duration) {
+	between(p, key, v, Duration(time.Second), Duration(30*day), "0s to let them go at once")
+}
+
 // check finds all that is wrong with c.
 func (c *Config) check(r *report) {
 	var p problems
@@ -140,6 +144,9 @@ func (d *Daemon) check(p *problems) {
 		}
 	}
 	socketPath(p, "daemon.socket", d.Socket)
+	if d.Keeper != "" {
+		absolute(p, "daemon.keeper", d.Keeper)
+	}
 	oneOf(p, "daemon.log_level", d.LogLevel, LogDebug, LogInfo, LogWarn, LogError)
 	oneOf(p, "daemon.log_format", d.LogFormat, LogAuto, LogText, LogJSON)
 	if _, err := ParseAddress(string(d.MetricsListen)); err != nil {
@@ -150,6 +157,7 @@ func (d *Daemon) check(p *problems) {
 	between(p, "daemon.settle", d.Settle, Duration(time.Millisecond), Duration(time.Minute), "0s to take a file at once")
 	between(p, "daemon.rescan", d.Rescan, Duration(time.Second), Duration(day), "0s for only after lost events")
 	oneOf(p, "daemon.on_change", d.OnChange, Replace, Hold)
+	keepFor(p, "daemon.keep_for", d.KeepFor)
 }
 
 const minToken = 16 // bytes

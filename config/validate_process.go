@@ -34,8 +34,10 @@ func (c *Config) checkProcess(r *report, name string, p Process, ls listeners) {
 	}
 	var inherited, found problems
 	oneOf(&inherited, "on_change", c.Daemon.OnChange, Replace, Hold)
+	keepFor(&inherited, "keep_for", c.Daemon.KeepFor)
 	c.Settings.check(&inherited)
 	oneOf(&found, "on_change", p.OnChange, Replace, Hold)
+	keepFor(&found, "keep_for", p.KeepFor)
 	p.Settings.check(&found)
 	found = slices.DeleteFunc(found, func(f problem) bool {
 		return slices.ContainsFunc(inherited, func(i problem) bool { return i.key == f.key && i.text == f.text })

@@ -20,6 +20,7 @@ import (
 
 	"perdure/config"
 	"perdure/daemon/folder"
+	"perdure/internal/keeper"
 )
 
 const (
@@ -69,6 +70,8 @@ type Daemon struct {
 	detach   sync.Once
 	ctx      context.Context // of the units
 	group    sync.WaitGroup  // of all goroutines but those of Run itself
+
+	guard sync.Once // starts what looks after the keeper of sockets
 
 	reload sync.Mutex // one reload, or one change of the folder, at a time
 
@@ -369,9 +372,26 @@ func (d *Daemon) load(name string) *unit {
 		return made
 	}
 	if ok {
+		if u.view.config.UsesSockets() {
+			d.guardKeeper()
+		}
 		u.post(found)
 	}
 	return u
+}
+
+// guardKeeper sees to it that there is a keeper of sockets, from now on. It is called when the first process needs one,
+// before the units end.
+func (d *Daemon) guardKeeper() {
+	path := d.config().Daemon.Keeper
+	if path == "" {
+		return
+	}
+	d.guard.Do(func() {
+		d.group.Go(func() {
+			keeper.Guard(d.ctx, d.opt.Executable, path, func(what string) { d.log.Warn().Str("socket", path).Msg(what) })
+		})
+	})
 }
 
 // add starts a unit, unless there is one of that name, which it returns then.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"perdure/daemon/worker"
+	"perdure/runtime"
 )
 
 const (
@@ -17,6 +18,8 @@ const (
 	freshTime = 30 * time.Millisecond
 	// askEvery is how old what a worker has said may be.
 	askEvery = 200 * time.Millisecond
+	// socketsTime is how long a worker may take to tell of its sockets.
+	socketsTime = 2 * time.Second
 	// parallelAsks is how many workers a listing asks at the same time.
 	parallelAsks = 16
 )
@@ -165,12 +168,20 @@ func firstLine(s string) string {
 // inspect describes one process in full.
 func (d *Daemon) inspect(ctx context.Context, u *unit) Inspection {
 	d.refresh(ctx, []*unit{u})
-	v, _, st, _ := u.look()
+	v, w, st, _ := u.look()
 	i := Inspection{
 		Process: u.describe(v, st), Dir: u.dir, Log: d.logOf(u.name), Desired: v.rec.Desired,
 		Reactor: st.Reactor, RestoredFrom: st.RestoredFrom, Progress: st.Progress, LastFailure: st.LastFailure,
 		Warnings: append([]string{}, st.Warnings...), NotApplied: append([]string{}, st.NotApplied...),
 		Settings: v.config.Table(), PendingSettings: append([]string{}, v.pending...), Stats: v.rec.Stats,
+	}
+	i.SocketCounts, i.Sockets, i.SocketsGone = st.Sockets, []runtime.SavedSocket{}, []runtime.GoneSocket{}
+	if st.Sockets != (runtime.SocketCounts{}) && w != nil {
+		ctx, cancel := context.WithTimeout(ctx, socketsTime)
+		defer cancel()
+		if s, err := u.client.Sockets(ctx); err == nil { // else it is going, and has none to tell of
+			i.Sockets, i.SocketsGone = append(i.Sockets, s.Sockets...), append(i.SocketsGone, s.Gone...)
+		}
 	}
 	if st.Last != nil {
 		g := describeGeneration(*st.Last)

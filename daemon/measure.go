@@ -29,6 +29,7 @@ func (m measured) Processes() []metrics.Process {
 		u.mu.Unlock()
 		list = append(list, metrics.Process{
 			Name: p.Name, State: string(p.State), Restarts: p.Restarts, Generation: p.Generation, MemoryBytes: p.MemoryBytes,
+			Sockets: st.Sockets.Open, SocketsResumed: st.Sockets.Resumed, SocketsLost: st.Sockets.Lost, SocketsReset: st.Sockets.Reset,
 			Started: p.Started, Tally: tally,
 		})
 	}

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"perdure/internal/keeper"
 	"perdure/memsnap"
 )
 
@@ -201,6 +202,9 @@ func (d *Daemon) remove(ctx context.Context, name string) error {
 		return err
 	}
 	return u.still(ctx, true, func() error {
+		if err := d.forgetSockets(u); err != nil {
+			u.log.Warn().Err(err).Msg("the keeper of sockets holds those of the process until their time is over")
+		}
 		if err := removeState(u.dir); err != nil {
 			return err
 		}
@@ -213,6 +217,16 @@ func (d *Daemon) remove(ctx context.Context, name string) error {
 		d.tell(u, Event{Kind: EventRemoved, Text: "its state was removed"})
 		return u.send(d.ctx, message{in: inRemoved{}})
 	})
+}
+
+// forgetSockets makes the keeper let go of the sockets of a process that is to be removed.
+func (d *Daemon) forgetSockets(u *unit) error {
+	path := d.config().Daemon.Keeper
+	secret, made, err := keeper.Secret(u.dir)
+	if path == "" || made || err != nil {
+		return err
+	}
+	return keeper.Forget(path, keeper.Owner(u.name, secret))
 }
 
 // removeState removes the directory of a process so that a half of it is never taken for the process.

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"perdure/daemon/worker"
+	"perdure/internal/keeper"
 	"perdure/memsnap"
 	"perdure/runtime"
 )
@@ -35,7 +36,7 @@ func clearEmpty(dir string) error {
 	if _, err := runtime.OpenSaved(dir); !errors.Is(err, runtime.ErrNoProcess) {
 		return err
 	}
-	for _, name := range []string{RecordFile, worker.OutcomeFile, worker.LogFile, "worker.lock"} {
+	for _, name := range []string{RecordFile, worker.OutcomeFile, worker.LogFile, "worker.lock", keeper.SecretFile} {
 		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

@@ -1,6 +1,10 @@
 package daemon
 
-import "time"
+import (
+	"time"
+
+	"perdure/runtime"
+)
 
 // State is what a process is, for people.
 type State string
@@ -62,6 +66,11 @@ type Inspection struct {
 	Warnings    []string `json:"warnings"`
 	LastFailure string   `json:"last_failure"`
 	NotApplied  []string `json:"not_applied"`
+	// Sockets are those of the guest as of its last cut, the first of very many; SocketsGone are those that did not go on
+	// when it was restored last. SocketCounts counts all.
+	Sockets      []runtime.SavedSocket `json:"sockets"`
+	SocketsGone  []runtime.GoneSocket  `json:"sockets_gone"`
+	SocketCounts runtime.SocketCounts  `json:"socket_counts"`
 	// Last is the newest generation that the worker made.
 	Last *Generation `json:"last"`
 	// Settings are those that apply to the process now, as config.Process.Table has them. PendingSettings are changes that

@@ -280,10 +280,13 @@ func (u *unit) start(ctx context.Context, a actStart, c config.Process) {
 	if a.path == "" {
 		a.path = filepath.Join(u.dir, programFile)
 	}
+	if c.UsesSockets() {
+		u.d.guardKeeper()
+	}
 	w, err := worker.Start(u.d.opt.Executable, worker.Spec{
 		Version: worker.SpecVersion, Name: u.name, Dir: u.dir,
 		CacheDir: u.d.config().Daemon.CacheDir, Log: u.d.logOf(u.name),
-		Program: a.path, SHA256: a.sha256, Fresh: a.fresh, Settings: c,
+		Program: a.path, SHA256: a.sha256, Fresh: a.fresh, Keeper: u.d.config().Daemon.Keeper, Settings: c,
 	})
 	if err != nil {
 		u.d.slots.release()

@@ -23,8 +23,10 @@ type ClientOptions struct {
 	Path, Owner string
 	// KeepFor is how long the sockets are kept when nobody comes for them.
 	KeepFor time.Duration
-	// Start starts a keeper on a listening socket, which stays the caller's. Nil: there has to be one.
+	// Start starts a keeper on a listening socket, which stays the caller's. Nil: somebody else does that, and is waited
+	// for as long as Wait.
 	Start func(listener int) error
+	Wait  time.Duration
 	// Report, if not nil, is told what an operator should know.
 	Report func(string)
 }
@@ -77,9 +79,10 @@ func Connect(o ClientOptions) (*Client, error) {
 // connect makes the connection, with a new keeper if need be.
 func (c *Client) connect() error {
 	var err error
-	for range 3 {
+	limit := time.Now().Add(c.opt.Wait)
+	for tries := 0; c.opt.Start == nil || tries < 3; tries++ {
 		var fd int
-		if fd, err = dial(c.opt.Path); err == nil {
+		if fd, err = Dial(c.opt.Path); err == nil {
 			if err = c.greet(fd); err == nil {
 				return nil
 			}
@@ -88,6 +91,10 @@ func (c *Client) connect() error {
 				return err // it is there, and has the sockets
 			}
 			// It was about to leave: another one is needed.
+		}
+		if c.opt.Start == nil && time.Now().Before(limit) {
+			time.Sleep(10 * time.Millisecond) // nothing tells when it is there
+			continue
 		}
 		if c.opt.Start == nil {
 			return fmt.Errorf("connect to the keeper of sockets at %s: %w", c.opt.Path, err)
@@ -101,7 +108,7 @@ func (c *Client) connect() error {
 
 // greet says whose sockets we are about.
 func (c *Client) greet(fd int) error {
-	p, err := c.exchange(fd, &message{typ: msgHello, a: uint64(c.opt.KeepFor.Milliseconds()), text: c.opt.Owner}, msgWelcome, 0)
+	p, err := c.exchange(fd, &message{typ: msgHello, a: uint64(c.opt.KeepFor.Milliseconds()), b: c.instance, text: c.opt.Owner}, msgWelcome, 0)
 	if err != nil {
 		return err
 	}

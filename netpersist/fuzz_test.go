@@ -167,7 +167,7 @@ func TestKeeperFedGarbage(t *testing.T) {
 	}
 	defer unix.Close(null)
 	for range 2000 {
-		conn, err := dial(k.path)
+		conn, err := Dial(k.path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -245,7 +245,7 @@ func TestHandover(t *testing.T) {
 	defer peer.Close()
 	h := accept(t, c, l)
 	instance := c.Instance()
-	silent, err := dial(k.path) // which says hello after
+	silent, err := Dial(k.path) // which says hello after
 	if err != nil {
 		t.Fatal(err)
 	}

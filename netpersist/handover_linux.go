@@ -48,7 +48,8 @@ func (k *Keeper) Handover() (state int, err error) {
 		}
 	}
 	for _, o := range k.owners {
-		put(&message{typ: msgOwner, a: o.parked, b: uint64(o.keepFor.Milliseconds()), text: o.name})
+		put(&message{typ: msgOwner, a: o.parked, b: uint64(o.keepFor.Milliseconds()), text: o.name,
+			entries: []entry{{id: o.instance}}})
 		if o.worker != nil {
 			put(&message{typ: msgWorker, a: uint64(o.worker.fd), more: o.ready})
 			fds = append(fds, o.worker.fd)
@@ -128,7 +129,10 @@ func TakeOver(state int) (*Keeper, error) {
 		fd := int(m.a)
 		switch m.typ {
 		case msgOwner:
-			o = &owner{name: m.text, parked: m.a, keepFor: time.Duration(m.b) * time.Millisecond, sockets: map[uint64]*socket{}}
+			o = &owner{name: m.text, instance: k.instance, parked: m.a, keepFor: time.Duration(m.b) * time.Millisecond, sockets: map[uint64]*socket{}}
+			if len(m.entries) > 0 { // else of an older program
+				o.instance = m.entries[0].id
+			}
 			o.expires = time.Now().Add(o.keepFor)
 			k.owners[o.name] = o
 			continue

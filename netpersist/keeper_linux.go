@@ -55,13 +55,15 @@ type Keeper struct {
 
 // owner is whose sockets are held.
 type owner struct {
-	name    string
-	keepFor time.Duration
-	parked  uint64 // the cut with which the last worker stopped, 0 if it did not in good order
-	sockets map[uint64]*socket
-	worker  *worker   // nil while there is none
-	ready   bool      // the worker has attached: connections may come
-	expires time.Time // then
+	name string
+	// Its ids go with this number of a keeper: the one that had the sockets first.
+	instance uint64
+	keepFor  time.Duration
+	parked   uint64 // the cut with which the last worker stopped, 0 if it did not in good order
+	sockets  map[uint64]*socket
+	worker   *worker   // nil while there is none
+	ready    bool      // the worker has attached: connections may come
+	expires  time.Time // then
 }
 
 // socket is a socket that is held.

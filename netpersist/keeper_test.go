@@ -392,6 +392,7 @@ func TestKeeperDies(t *testing.T) {
 	if err := c.Ready(); err != nil {
 		t.Fatal(err)
 	}
+	instance := c.Instance()
 	peers := []*net.TCPConn{dialTCP(t, address), dialTCP(t, address)}
 	h := accept(t, c, l)
 	// The other one is in the queue when the keeper dies.
@@ -412,6 +413,9 @@ func TestKeeperDies(t *testing.T) {
 	held, err := c.Take()
 	if err != nil || len(held) != 3 {
 		t.Fatalf("took %+v, %v (first %+v)", held, err, h)
+	}
+	if c.Instance() != instance {
+		t.Errorf("the ids go with keeper %d, of which the saved state does not know; it knows %d", c.Instance(), instance)
 	}
 	for i, p := range peers {
 		sa, err := unix.Getpeername(held[i].FD)

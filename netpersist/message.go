@@ -69,11 +69,11 @@ const (
 
 // messageFields says of each type which fields it has.
 var messageFields = map[messageType]int{
-	msgHello: hasA | hasText, msgFind: hasA | hasText, msgKeep: hasB | hasKind | hasText, msgTake: hasA,
+	msgHello: hasA | hasB | hasText, msgFind: hasA | hasText, msgKeep: hasB | hasKind | hasText, msgTake: hasA,
 	msgRequeue: hasEntries, msgRelease: hasEntries, msgReady: 0, msgPark: hasA, msgForget: 0,
 	msgOK: 0, msgError: hasA | hasText, msgWelcome: hasA | hasB, msgFound: hasA, msgKept: hasA, msgTaken: hasEntries | hasMore,
 	msgConnection: hasA,
-	msgState:      hasA | hasB, msgControl: hasA | hasText, msgOwner: hasA | hasB | hasText, msgWorker: hasA | hasMore,
+	msgState:      hasA | hasB, msgControl: hasA | hasText, msgOwner: hasA | hasB | hasText | hasEntries, msgWorker: hasA | hasMore,
 	msgSocket: hasA | hasB | hasKind | hasMore | hasText | hasEntries,
 }
 

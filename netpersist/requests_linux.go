@@ -61,7 +61,10 @@ func (k *Keeper) hello(w *worker, p *packet) error {
 		if len(k.owners) >= maxOwners {
 			return errors.New("too many owners")
 		}
-		o = &owner{name: p.text, sockets: map[uint64]*socket{}}
+		o = &owner{name: p.text, instance: k.instance, sockets: map[uint64]*socket{}}
+		if p.b != 0 {
+			o.instance = p.b // the worker's sockets were with a keeper that has died, and keep their ids
+		}
 	}
 	if old := o.worker; old != nil {
 		k.dismiss(old)
@@ -69,7 +72,7 @@ func (k *Keeper) hello(w *worker, p *packet) error {
 	k.owners[o.name] = o // dismiss may have removed it
 	o.worker, w.owner = w, o
 	o.keepFor, k.used = keepFor, true
-	return k.answer(w, &message{typ: msgWelcome, a: k.instance, b: o.parked})
+	return k.answer(w, &message{typ: msgWelcome, a: o.instance, b: o.parked})
 }
 
 func (k *Keeper) find(w *worker, p *packet) error {

@@ -12,8 +12,8 @@ import (
 
 // A unix socket's address has room for 108 bytes only, a path may have 4,096: /proc names what is open.
 
-// dial connects to the unix socket at path.
-func dial(path string) (int, error) {
+// Dial connects to the keeper's unix socket at path, and says nothing. The caller closes the result.
+func Dial(path string) (int, error) {
 	file, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, &os.PathError{Op: "open", Path: path, Err: err}

@@ -35,7 +35,9 @@ for arch in amd64 arm64; do
 	cp -r build/deb/man build/deb/completion "$stage"
 	tar -C build/archive --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --mode='u=rwX,go=rX' -cf - "$name" |
 		gzip -9n >"$out/$name.tar.gz"
-	GOOS='' GOARCH='' go run "$CYCLONEDX" bin -json -std -noserial -notimestamp -output "$out/$name.cdx.json" build/deb/perdure
+	GOOS='' GOARCH='' go run "$CYCLONEDX" bin -json -std -noserial -output "$out/$name.cdx.json" build/deb/perdure
+	# It notes when it was made; here that is when the commit was.
+	sed -i -E "s/(\"timestamp\": )\"[^\"]*\"/\1\"$(date -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)\"/" "$out/$name.cdx.json"
 done
 cd "$out"
 sha256sum -- * >SHA256SUMS

@@ -81,8 +81,8 @@ func BenchmarkOpenBig(b *testing.B) {
 			w := open(fmt.Sprintf("warm%d", i))
 			warm, rss = append(warm, w.events["StartedEvent"].Seconds()), append(rss, float64(w.maxRSS)/1e6)
 		}
-		b.ReportMetric(warm.sorted().median()*1e3, "warm-ms")
-		b.ReportMetric(rss.sorted().median(), "warm-MB-RSS")
+		b.ReportMetric(warm.Sorted().Median()*1e3, "warm-ms")
+		b.ReportMetric(rss.Sorted().Median(), "warm-MB-RSS")
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"perdure/memsnap"
+	"perdure/runtime/internal/compare"
 	"perdure/runtime/internal/guests"
 	"perdure/runtime/internal/wasi"
 )
@@ -73,13 +74,13 @@ func BenchmarkCutting(b *testing.B) {
 				return way{name, func() (took time.Duration) {
 					o := Options{Name: g.name, Program: g.path, Args: append([]string{g.name}, g.args...), Every: every}
 					withProcess(b, o, func(p *Process) {
-						began := clock(unix.CLOCK_PROCESS_CPUTIME_ID)
-						took = onThread(func() {
+						began := compare.Clock(unix.CLOCK_PROCESS_CPUTIME_ID)
+						took = compare.OnThread(func() {
 							if _, err := p.Run(context.Background()); err != nil {
 								b.Error(err)
 							}
 						})
-						all[name] = append(all[name], (clock(unix.CLOCK_PROCESS_CPUTIME_ID) - began).Seconds())
+						all[name] = append(all[name], (compare.Clock(unix.CLOCK_PROCESS_CPUTIME_ID) - began).Seconds())
 					})
 					return took
 				}}
@@ -87,7 +88,7 @@ func BenchmarkCutting(b *testing.B) {
 			ways := []way{run("uncut", 0), run("1s", time.Second), run("100ms", 100*time.Millisecond), run("control", 0)}
 			report(b, ways, turns(b, 3, ways...))
 			for _, w := range ways[1:3] {
-				b.ReportMetric(all[w.name].sorted().median()/all["uncut"].sorted().median(), "all-"+w.name+"-x/uncut")
+				b.ReportMetric(all[w.name].Sorted().Median()/all["uncut"].Sorted().Median(), "all-"+w.name+"-x/uncut")
 			}
 		})
 	}
@@ -130,11 +131,11 @@ func BenchmarkPause(b *testing.B) {
 					b.Error(err)
 				}
 			})
-			pauses.sorted()
-			b.ReportMetric(pauses.median()*1e3, "p50-ms")
-			b.ReportMetric(pauses.quantile(0.99)*1e3, "p99-ms")
+			pauses.Sorted()
+			b.ReportMetric(pauses.Median()*1e3, "p50-ms")
+			b.ReportMetric(pauses.Quantile(0.99)*1e3, "p99-ms")
 			b.ReportMetric(pauses[len(pauses)-1]*1e3, "max-ms")
-			b.ReportMetric(pages.sorted().median(), "pages/cut")
+			b.ReportMetric(pages.Sorted().Median(), "pages/cut")
 		})
 	}
 }
@@ -188,10 +189,10 @@ func BenchmarkGenerationSize(b *testing.B) {
 			if b.Failed() {
 				return
 			}
-			unchanged.sorted()
+			unchanged.Sorted()
 			b.ReportMetric(unchanged[len(unchanged)-1], "unchanged-bytes")
-			b.ReportMetric(changed.sorted().median(), "changed-bytes")
-			b.ReportMetric(limits.sorted()[len(limits)-1], "x/limit")
+			b.ReportMetric(changed.Sorted().Median(), "changed-bytes")
+			b.ReportMetric(limits.Sorted()[len(limits)-1], "x/limit")
 		})
 	}
 }

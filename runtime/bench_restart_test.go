@@ -144,11 +144,11 @@ func BenchmarkRestart(b *testing.B) {
 				}
 				empty = append(empty, time.Since(began).Seconds()*1e3)
 			}
-			b.ReportMetric(restored.sorted().median(), "newest-restored-ms")
-			b.ReportMetric(output.sorted().median(), "newest-output-ms")
-			b.ReportMetric(againRestored.sorted().median(), "again-restored-ms")
-			b.ReportMetric(againOutput.sorted().median(), "again-output-ms")
-			b.ReportMetric(empty.sorted().median(), "empty-process-ms")
+			b.ReportMetric(restored.Sorted().Median(), "newest-restored-ms")
+			b.ReportMetric(output.Sorted().Median(), "newest-output-ms")
+			b.ReportMetric(againRestored.Sorted().Median(), "again-restored-ms")
+			b.ReportMetric(againOutput.Sorted().Median(), "again-output-ms")
+			b.ReportMetric(empty.Sorted().Median(), "empty-process-ms")
 		})
 	}
 }
@@ -198,9 +198,9 @@ func BenchmarkRestartSteps(b *testing.B) {
 				sum = append(sum, total)
 			}
 			for i, name := range names {
-				b.ReportMetric(steps[name].sorted().median(), fmt.Sprintf("%02d-%s-ms", i, name))
+				b.ReportMetric(steps[name].Sorted().Median(), fmt.Sprintf("%02d-%s-ms", i, name))
 			}
-			b.ReportMetric(sum.sorted().median(), "sum-ms")
+			b.ReportMetric(sum.Sorted().Median(), "sum-ms")
 		})
 	}
 }

@@ -6,10 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"perdure/runtime/internal/compare"
 	"perdure/runtime/internal/engine"
 	"perdure/runtime/internal/guests"
-	"perdure/runtime/internal/linmem"
-	"perdure/runtime/internal/wasm"
 )
 
 // BenchmarkResumed compares the rest of a run that was suspended early and restored in a
@@ -38,13 +37,13 @@ func BenchmarkResumed(b *testing.B) {
 					}
 					t := turns(b, 7, ways...)
 					whole, again = t[0], t[2]
-					before := rest.sorted().median()
-					base := whole.median() - before
+					before := rest.Sorted().Median()
+					base := whole.Median() - before
 					b.ReportMetric(before*1e3, "before-ms")
 					b.ReportMetric(base*1e3, "rest-ms")
-					b.ReportMetric(t[1].median()/base, "x/rest")
-					b.ReportMetric((again.median()-before)/base, "control-x/rest")
-					found[j.name] = [2]float64{t[1].median() / base, (again.median() - before) / base}
+					b.ReportMetric(t[1].Median()/base, "x/rest")
+					b.ReportMetric((again.Median()-before)/base, "control-x/rest")
+					found[j.name] = [2]float64{t[1].Median() / base, (again.Median() - before) / base}
 				})
 			}
 			found.summary(b, "x/rest")
@@ -86,8 +85,8 @@ func resumeJobs(b *testing.B, lang string) (js []resumeJob) {
 func (j *resumeJob) uninterrupted(b *testing.B, hot *hotCode, f uint32) time.Duration {
 	in, s := hot.instantiate(b, nil, j.args...)
 	defer closeInstance(b, in, s)
-	return onThread(func() {
-		if _, err := in.Run(f, j.params...); !exited(err) {
+	return compare.OnThread(func() {
+		if _, err := in.Run(f, j.params...); !compare.Exited(err) {
 			b.Fatal(err)
 		}
 	})
@@ -105,7 +104,7 @@ func (j *resumeJob) interrupted(b *testing.B, hot *hotCode, f uint32, after time
 		return false
 	}, j.args...)
 	defer closeInstance(b, in, s)
-	before = onThread(func() {
+	before = compare.OnThread(func() {
 		// As a Process does: asked first, forced when no suspend point from which
 		// the guest could go on hot was met.
 		timer := time.AfterFunc(after, in.Request)
@@ -117,35 +116,27 @@ func (j *resumeJob) interrupted(b *testing.B, hot *hotCode, f uint32, after time
 		}
 	})
 
-	mem, err := linmem.New(linmem.Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	s2 := &sandbox{mem: mem, wasi: s.wasi}
-	in2, err := hot.program.Instantiate(context.Background(), engine.InstanceConfig{Host: s2, Funcs: wasiFuncs(&wasm.Module{}), Memory: mem})
-	if err != nil {
-		b.Fatal(err)
-	}
+	in2, s2 := hot.again(b, s)
 	defer closeInstance(b, in2, s2)
-	if n := (len(s.mem.Bytes()) - len(mem.Bytes())) / wasmPageSize; n > 0 {
+	if n := (len(s.Mem.Bytes()) - len(s2.Mem.Bytes())) / wasmPageSize; n > 0 {
 		if _, ok := in2.Module().Memory().Grow(uint32(n)); !ok {
 			b.Fatal("memory does not grow")
 		}
 	}
-	copy(mem.Bytes(), s.mem.Bytes())
+	copy(s2.Mem.Bytes(), s.Mem.Bytes())
 	if err := in2.Restore(image); err != nil {
 		b.Fatal(err)
 	}
 	var module time.Duration // for making the resume module with its machine code in the cache
 	for range 2 {
-		module = onThread(func() {
-			if err := hot.program.Precompile(context.Background(), image); err != nil {
+		module = compare.OnThread(func() {
+			if err := hot.Program.Precompile(context.Background(), image); err != nil {
 				b.Fatal(err)
 			}
 		})
 	}
-	rest = onThread(func() {
-		if _, err := in2.Resume(image); !exited(err) {
+	rest = compare.OnThread(func() {
+		if _, err := in2.Resume(image); !compare.Exited(err) {
 			b.Fatal(err)
 		}
 	})

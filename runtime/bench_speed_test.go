@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"perdure/runtime/internal/compare"
 	"perdure/runtime/internal/guests"
 )
 
@@ -66,19 +67,19 @@ func benchmarkKernels(b *testing.B) {
 				in, s := c.hot.instantiate(b, nil)
 				f := c.hot.export(b, k.Export())
 				t := turns(b, 3,
-					way{"plain", func() time.Duration { return onThread(func() { must(callPlain(k.Export(), reps)) }) }},
-					way{"hot", func() time.Duration { return onThread(func() { _, err := in.Run(f, reps); must(err) }) }},
-					way{"control", func() time.Duration { return onThread(func() { must(callAgain(k.Export(), reps)) }) }})
-				plain, hot, control = append(plain, t[0].median()), append(hot, t[1].median()), append(control, t[2].median())
+					way{"plain", func() time.Duration { return compare.OnThread(func() { must(callPlain(k.Export(), reps)) }) }},
+					way{"hot", func() time.Duration { return compare.OnThread(func() { _, err := in.Run(f, reps); must(err) }) }},
+					way{"control", func() time.Duration { return compare.OnThread(func() { must(callAgain(k.Export(), reps)) }) }})
+				plain, hot, control = append(plain, t[0].Median()), append(hot, t[1].Median()), append(control, t[2].Median())
 				closeInstance(b, in, s)
 				endAgain()
 				end()
 			}
-			p := geomean(plain)
-			found[k.Name] = [2]float64{geomean(hot) / p, geomean(control) / p}
+			p := compare.Geomean(plain)
+			found[k.Name] = [2]float64{compare.Geomean(hot) / p, compare.Geomean(control) / p}
 			b.ReportMetric(p*1e3, "plain-ms")
-			b.ReportMetric(geomean(hot)/p, "x/plain")
-			b.ReportMetric(geomean(control)/p, "control-x/plain")
+			b.ReportMetric(compare.Geomean(hot)/p, "x/plain")
+			b.ReportMetric(compare.Geomean(control)/p, "control-x/plain")
 			b.ReportMetric(slices.Max(plain)/slices.Min(plain), "plain-spread")
 		})
 	}
@@ -91,14 +92,14 @@ func benchmarkCommand(b *testing.B, name string, src []byte, args []string, foun
 		args := append([]string{name}, args...)
 		plain, again, hot := compilePlain(b, src), compilePlain(b, src), compileHot(b, src)
 		must := func(err error) {
-			if !exited(err) {
+			if !compare.Exited(err) {
 				b.Fatal(err)
 			}
 		}
 		runPlain := func(p *plainCode) time.Duration {
 			call, end := p.instantiate(b, args...)
 			defer end()
-			return onThread(func() { must(call("_start")) })
+			return compare.OnThread(func() { must(call("_start")) })
 		}
 		start := hot.export(b, "_start")
 		ways := []way{
@@ -106,7 +107,7 @@ func benchmarkCommand(b *testing.B, name string, src []byte, args []string, foun
 			{"hot", func() time.Duration {
 				in, s := hot.instantiate(b, nil, args...)
 				defer closeInstance(b, in, s)
-				return onThread(func() { _, err := in.Run(start); must(err) })
+				return compare.OnThread(func() { _, err := in.Run(start); must(err) })
 			}},
 			{"control", func() time.Duration { return runPlain(again) }},
 		}

@@ -1,14 +1,11 @@
 package runtime
 
 import (
-	"math"
-	goruntime "runtime"
-	"runtime/debug"
 	"slices"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"perdure/runtime/internal/compare"
 )
 
 // The benchmarks of this package compare: what matters is how many times longer one way
@@ -28,39 +25,20 @@ type way struct {
 }
 
 // series is the times of one way, ascending, in seconds.
-type series []float64
-
-func (s series) median() float64 {
-	n := len(s)
-	return (s[(n-1)/2] + s[n/2]) / 2
-}
-
-// sorted sorts the series and returns it.
-func (s series) sorted() series {
-	slices.Sort(s)
-	return s
-}
-
-// quantile returns the smallest value that a part q of the series does not exceed.
-func (s series) quantile(q float64) float64 {
-	return s[min(len(s)-1, max(0, int(math.Ceil(q*float64(len(s))))-1))]
-}
+type series = compare.Series
 
 // turns does each of the ways in turns, at least so often, and returns their times in the
 // order of the ways. Each turn begins with another one.
 func turns(b *testing.B, atLeast int, ways ...way) []series {
 	b.Helper()
 	b.ReportMetric(0, "ns/op") // not shown
-	out := make([]series, len(ways))
-	n := max(b.N, atLeast)
-	for turn := range n {
-		for i := range ways {
-			k := (turn + i) % len(ways)
-			out[k] = append(out[k], ways[k].run().Seconds())
-		}
+	measured := make([]compare.Way, len(ways))
+	for i, w := range ways {
+		measured[i] = compare.Way{Name: w.name, Run: func() (time.Duration, error) { return w.run(), nil }}
 	}
-	for _, s := range out {
-		s.sorted()
+	out, err := compare.Turns(max(b.N, atLeast), measured...)
+	if err != nil {
+		b.Fatal(err)
 	}
 	return out
 }
@@ -69,42 +47,14 @@ func turns(b *testing.B, atLeast int, ways ...way) []series {
 func report(b *testing.B, ways []way, times []series) []float64 {
 	b.Helper()
 	var all []float64
-	first := times[0].median()
+	first := times[0].Median()
 	b.ReportMetric(first*1e3, ways[0].name+"-ms")
 	for i := range ways[1:] {
-		r := times[i+1].median() / first
+		r := times[i+1].Median() / first
 		all = append(all, r)
 		b.ReportMetric(r, ways[i+1].name+"-x/"+ways[0].name)
 	}
 	return all
-}
-
-// onThread returns the processor time that f takes on this thread. The garbage collector
-// is off meanwhile: it would wait for the guest.
-func onThread(f func()) time.Duration {
-	goruntime.LockOSThread()
-	defer goruntime.UnlockOSThread()
-	goruntime.GC()
-	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	began := clock(unix.CLOCK_THREAD_CPUTIME_ID)
-	f()
-	return clock(unix.CLOCK_THREAD_CPUTIME_ID) - began
-}
-
-func clock(id int32) time.Duration {
-	var t unix.Timespec
-	if err := unix.ClockGettime(id, &t); err != nil {
-		panic(err) // a clock that every Linux has
-	}
-	return time.Duration(t.Nano())
-}
-
-func geomean(xs []float64) float64 {
-	sum := 0.0
-	for _, x := range xs {
-		sum += math.Log(x)
-	}
-	return math.Exp(sum / float64(len(xs)))
 }
 
 // ratios collects what sub-benchmarks found, by name: a sub-benchmark may run more than
@@ -122,8 +72,8 @@ func (r ratios) summary(b *testing.B, unit string) {
 	}
 	b.Run("geomean", func(b *testing.B) {
 		b.ReportMetric(0, "ns/op")
-		b.ReportMetric(geomean(xs), unit)
+		b.ReportMetric(compare.Geomean(xs), unit)
 		b.ReportMetric(slices.Max(xs), "worst-"+unit)
-		b.ReportMetric(geomean(controls), "control-"+unit)
+		b.ReportMetric(compare.Geomean(controls), "control-"+unit)
 	})
 }

@@ -73,8 +73,11 @@ func (p *Process) openJournal() (err error) {
 		Sync: p.opt.Durability == DurabilityDisk,
 		Max:  p.opt.journalMax(), RotateAt: p.opt.hooks.rotateAt, Full: p.cutter.journalFull,
 		Live: func(records int, lost []wasi.Warning) {
-			p.event(ReplayedEvent{Records: records, Took: time.Since(began)})
+			if records > 0 {
+				p.event(ReplayedEvent{Records: records, Took: time.Since(began)})
+			}
 			p.warn(lost)
+			p.tellSockets()
 		},
 		Lost: func(err error) {
 			p.uncovered = true
@@ -113,6 +116,9 @@ func (p *Process) restoreHost(state []byte, at *journal.Position) error {
 		}
 		p.wasi = host
 		p.warn(warnings)
+		if !p.replaying() {
+			p.tellSockets()
+		}
 		return nil
 	})
 }
@@ -139,8 +145,6 @@ func (p *Process) takeJournal(at *journal.Position) error {
 	switch {
 	case refused != nil:
 		return refused
-	case err == nil && !p.opt.records() && !p.journal.Playing():
-		return p.dropJournal()
 	case err == nil:
 		p.cutter.position = at
 		return nil
@@ -231,6 +235,7 @@ func (p *Process) saveHost(t *takenCut) error {
 		return err
 	}
 	t.data.sections = map[string][]byte{sectionWASI: state}
+	p.seeSockets(state)
 	t.state.Journal = nil
 	switch {
 	case p.journal == nil:

@@ -20,6 +20,19 @@ type Status struct {
 	Program string
 	// Restarts counts how often the process was restored since it began.
 	Restarts uint64
+	// Sockets are those that the guest has, and had at the restore.
+	Sockets SocketCounts
+}
+
+// SocketCounts count the sockets of a process, as of the last cut.
+type SocketCounts struct {
+	// Open are those that it has.
+	Open int `json:"open"`
+	// Resumed, Lost and Reset are what has become of them at the last restore: they go on, the guest gets an error, or the
+	// connection was reset, since it had been used after the generation or was unknown to it.
+	Resumed int `json:"resumed"`
+	Lost    int `json:"lost"`
+	Reset   int `json:"reset"`
 }
 
 // status is what Status reads while others run.
@@ -27,6 +40,7 @@ type status struct {
 	memory     atomic.Pointer[linmem.Memory]
 	generation atomic.Uint64
 	waiting    atomic.Bool
+	sockets    atomic.Pointer[socketView] // nil before the first cut
 }
 
 // Status tells what the process is doing. It may be called from any goroutine between Open and
@@ -35,6 +49,9 @@ func (p *Process) Status() Status {
 	s := Status{
 		Generation: p.status.generation.Load(), Waiting: p.status.waiting.Load(),
 		Program: p.sum, Reactor: p.reactor, Restarts: p.restarts,
+	}
+	if v := p.status.sockets.Load(); v != nil {
+		s.Sockets = v.counts
 	}
 	if m := p.status.memory.Load(); m != nil {
 		s.MemoryBytes = m.Size()

@@ -4,9 +4,9 @@ package runtime
 
 import "testing"
 
-// Every program, suspended at many places, several times over.
+// Every program, suspended at many places.
 func TestSuspendOften(t *testing.T) {
-	suspendTest(t, subjects(t), 2, 20)
+	suspendTest(t, subjects(t), 1, 20)
 }
 
 // A few programs, suspended so often that most lives are short.

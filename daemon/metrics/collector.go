@@ -21,6 +21,7 @@ type collector struct {
 	state, restarts, generation, memory, started *prometheus.Desc
 	snapshots, failures, pause, pages, bytes     *prometheus.Desc
 	lastTime, lastPages, lastBytes               *prometheus.Desc
+	sockets, restored                            *prometheus.Desc
 	version                                      string
 }
 
@@ -45,6 +46,8 @@ func newCollector(source Source, version string) *collector {
 		generation: process("generation", "Number of the newest durable generation."),
 		memory:     process("memory_bytes", "Size of the guest's linear memory."),
 		started:    process("start_time_seconds", "When the worker began, in seconds since the epoch; absent without a worker."),
+		sockets:    process("sockets", "Sockets of the guest, as of its last cut."),
+		restored:   process("restored_sockets", "What has become of the sockets at the last restore.", "outcome"),
 		snapshots:  process("snapshots_total", "Generations committed since the daemon knows the process."),
 		failures:   process("snapshot_failures_total", "Generations that could not be made since the daemon knows the process."),
 		pause:      process("snapshot_pause_seconds", "How long the guest stood still for a generation."),
@@ -61,6 +64,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.build, c.processes, c.unlisted, c.state, c.restarts, c.generation, c.memory, c.started,
 		c.snapshots, c.failures, c.pause, c.pages, c.bytes, c.lastTime, c.lastPages, c.lastBytes,
+		c.sockets, c.restored,
 	} {
 		ch <- d
 	}
@@ -101,6 +105,10 @@ func (c *collector) collect(ch chan<- prometheus.Metric, p Process, gauge func(*
 	counter(c.restarts, p.Restarts)
 	gauge(c.generation, float64(p.Generation), p.Name)
 	gauge(c.memory, float64(p.MemoryBytes), p.Name)
+	gauge(c.sockets, float64(p.Sockets), p.Name)
+	gauge(c.restored, float64(p.SocketsResumed), p.Name, "resumed")
+	gauge(c.restored, float64(p.SocketsLost), p.Name, "lost")
+	gauge(c.restored, float64(p.SocketsReset), p.Name, "reset")
 	if !p.Started.IsZero() {
 		gauge(c.started, seconds(p.Started), p.Name)
 	}

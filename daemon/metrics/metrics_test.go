@@ -35,7 +35,7 @@ func (d *daemon) Ready() error         { return d.ready }
 
 // counter has committed two generations and failed at one.
 func counter() Process {
-	p := Process{Name: "counter", State: "running", Restarts: 3, Generation: 17, MemoryBytes: 1 << 20, Started: time.Unix(1_700_000_000, 500_000_000)}
+	p := Process{Name: "counter", State: "running", Restarts: 3, Generation: 17, MemoryBytes: 1 << 20, Sockets: 7, SocketsResumed: 6, SocketsLost: 1, SocketsReset: 2, Started: time.Unix(1_700_000_000, 500_000_000)}
 	p.Tally.Commit(Generation{Time: time.Unix(1_700_000_001, 0), Pause: 200 * time.Microsecond, DirtyPages: 10, StoredBytes: 1000})
 	p.Tally.Commit(Generation{Time: time.Unix(1_700_000_002, 0), Pause: 2 * time.Second, DirtyPages: 5, StoredBytes: 300})
 	p.Tally.Fail()
@@ -91,6 +91,14 @@ perdure_process_memory_bytes{process="idle"} 0
 # TYPE perdure_process_restarts_total counter
 perdure_process_restarts_total{process="counter"} 3
 perdure_process_restarts_total{process="idle"} 0
+# HELP perdure_process_restored_sockets What has become of the sockets at the last restore.
+# TYPE perdure_process_restored_sockets gauge
+perdure_process_restored_sockets{outcome="lost",process="counter"} 1
+perdure_process_restored_sockets{outcome="lost",process="idle"} 0
+perdure_process_restored_sockets{outcome="reset",process="counter"} 2
+perdure_process_restored_sockets{outcome="reset",process="idle"} 0
+perdure_process_restored_sockets{outcome="resumed",process="counter"} 6
+perdure_process_restored_sockets{outcome="resumed",process="idle"} 0
 # HELP perdure_process_snapshot_dirty_pages_total Pages of 4 KiB that had been written since the generation before.
 # TYPE perdure_process_snapshot_dirty_pages_total counter
 perdure_process_snapshot_dirty_pages_total{process="counter"} 15
@@ -107,6 +115,10 @@ perdure_process_snapshot_stored_bytes_total{process="idle"} 0
 # TYPE perdure_process_snapshots_total counter
 perdure_process_snapshots_total{process="counter"} 2
 perdure_process_snapshots_total{process="idle"} 0
+# HELP perdure_process_sockets Sockets of the guest, as of its last cut.
+# TYPE perdure_process_sockets gauge
+perdure_process_sockets{process="counter"} 7
+perdure_process_sockets{process="idle"} 0
 # HELP perdure_process_start_time_seconds When the worker began, in seconds since the epoch; absent without a worker.
 # TYPE perdure_process_start_time_seconds gauge
 perdure_process_start_time_seconds{process="counter"} 1.7000000005e+09

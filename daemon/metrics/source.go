@@ -28,6 +28,9 @@ type Process struct {
 	Generation uint64
 	// MemoryBytes is the size of the guest's linear memory.
 	MemoryBytes uint64
+	// Sockets are those that the guest has; SocketsResumed, SocketsLost and SocketsReset what has become of them at the last
+	// restore.
+	Sockets, SocketsResumed, SocketsLost, SocketsReset int
 	// Started is when the worker began; zero if there is none.
 	Started time.Time
 	// Tally are the generations since the daemon knows the process.

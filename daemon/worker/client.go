@@ -71,6 +71,12 @@ func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	return s, c.ask(ctx, http.MethodGet, "status", nil, &s)
 }
 
+// Sockets asks for the sockets of the guest, as of its last cut, and for those that did not go on at its last restore. Of
+// very many it tells the first.
+func (c *Client) Sockets(ctx context.Context) (s runtime.Sockets, err error) {
+	return s, c.ask(ctx, http.MethodGet, "sockets", nil, &s)
+}
+
 // Snapshot takes a generation and returns when it is durable.
 func (c *Client) Snapshot(ctx context.Context) (i memsnap.Info, err error) {
 	return i, c.ask(ctx, http.MethodPost, "snapshot", nil, &i)

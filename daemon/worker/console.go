@@ -131,14 +131,20 @@ func (c *consoles) detach(a *console) {
 	delete(c.attached, a)
 }
 
-// serve joins a client with the guest until either is gone. Typed are bytes that the client has sent already.
-func (c *consoles) serve(conn *net.UnixConn, typed io.Reader) {
+// serve joins a client with the guest until either is gone. It welcomes the client when nothing more of what the guest
+// writes is missed. Typed are bytes that the client has sent already.
+func (c *consoles) serve(conn *net.UnixConn, welcome string, typed io.Reader) {
 	a, ok := c.attach(conn)
 	if !ok {
+		_, _ = io.WriteString(conn, welcome)
 		_ = conn.Close() // it has heard of it
 		return
 	}
 	defer c.detach(a)
+	if _, err := io.WriteString(conn, welcome); err != nil {
+		_ = conn.Close() // it is gone
+		return
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

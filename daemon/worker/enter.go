@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"perdure/config"
+	"perdure/internal/keeper"
 	"perdure/runtime"
 )
 
@@ -29,6 +30,7 @@ type Worker struct {
 	spec    Spec
 	program *os.File // nil if the copy is meant
 	key     []byte   // nil for none
+	owner   string   // under which the keeper has the sockets; empty: it uses no keeper
 	failed  *Outcome // what is to be told instead of running it; nil if it is to run
 	cgroup  *cgroup
 	state   *state
@@ -60,6 +62,7 @@ type entered struct {
 	Self       int      `json:"self"`
 	Retired    string   `json:"retired"` // where the old state went
 	Key        []byte   `json:"key"`
+	Owner      string   `json:"owner"`  // for the keeper of sockets; empty without
 	Failed     *Outcome `json:"failed"` // why there is nothing to run
 	NotApplied []string `json:"not_applied"`
 }
@@ -99,6 +102,10 @@ func prepare(o *order) (err error) {
 	if e.Key, err = runtime.ReadKey(o.Settings.Memsnap.KeyFile); err != nil {
 		fail(err)
 	}
+	secret, made, err := keeperSecret(&o.Spec)
+	if err != nil {
+		fail(err)
+	}
 	if o.Fresh && e.Failed == nil {
 		if err := startable(program, &o.Spec); err != nil {
 			fail(err)
@@ -119,6 +126,15 @@ func prepare(o *order) (err error) {
 			return err
 		}
 	}
+	if secret != "" {
+		// A fresh start has the sockets of the one before, since they have its addresses.
+		if made || e.Retired != "" {
+			if err := keeper.WriteSecret(o.Dir, secret); err != nil {
+				return err
+			}
+		}
+		e.Owner = keeper.Owner(filepath.Base(o.Dir), secret)
+	}
 	g := limitsOf(&o.Spec)
 	e.NoCPU, e.NoPIDs = g.noCPU, g.noPIDs
 	for _, f := range []struct {
@@ -132,10 +148,23 @@ func prepare(o *order) (err error) {
 	return nil
 }
 
+// keeperSecret returns what a process shows to its keeper, and whether that is new; nothing for one that has no sockets and
+// never had any.
+func keeperSecret(s *Spec) (secret string, made bool, err error) {
+	if s.Keeper == "" {
+		return "", false, nil
+	}
+	secret, made, err = keeper.Secret(s.Dir)
+	if made && !s.Settings.UsesSockets() {
+		return "", false, err
+	}
+	return secret, made, err
+}
+
 // newWorker makes a worker of what was prepared.
 func newWorker(o *order) (*Worker, error) {
 	e := o.Entered
-	w := &Worker{spec: o.Spec, key: e.Key, failed: e.Failed, settings: o.Settings, program: fileOf(e.Program, o.Program)}
+	w := &Worker{spec: o.Spec, key: e.Key, owner: e.Owner, failed: e.Failed, settings: o.Settings, program: fileOf(e.Program, o.Program)}
 	w.cgroup = &cgroup{cpu: fileOf(e.CPU, "cpu.max"), pids: fileOf(e.PIDs, "pids.max"), noCPU: e.NoCPU, noPIDs: e.NoPIDs}
 	w.notApplied = e.NotApplied
 	if err := limitFiles(o.Settings.Limits.OpenFiles); err != nil {
@@ -254,8 +283,10 @@ func (s *Spec) check() error {
 			return fmt.Errorf("%s %q is not an absolute path", p.what, p.path)
 		}
 	}
-	if s.CacheDir != "" && !filepath.IsAbs(s.CacheDir) {
-		return fmt.Errorf("cache_dir %q is not an absolute path", s.CacheDir)
+	for _, p := range []struct{ what, path string }{{"cache_dir", s.CacheDir}, {"keeper", s.Keeper}} {
+		if p.path != "" && !filepath.IsAbs(p.path) {
+			return fmt.Errorf("%s %q is not an absolute path", p.what, p.path)
+		}
 	}
 	return s.Settings.Reloadable().Validate()
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"perdure/internal/durable"
+	"perdure/internal/keeper"
 	"perdure/memsnap"
 	"perdure/runtime"
 )
@@ -85,6 +86,12 @@ func (w *Worker) life(ctx context.Context, srv *server) Outcome {
 	w.state.set(func(s *Status) { s.Program = sum })
 	o := runtimeOptions(&w.spec)
 	o.Source, o.Key, o.Events, o.Output, o.Stdin = src, w.key, w.state.event, w.output, w.consoles.guest
+	if w.owner != "" {
+		o.Sockets = keeper.Place{
+			Path: w.spec.Keeper, Owner: w.owner, KeepFor: w.spec.Settings.KeepFor.Std(),
+			Report: func(what string) { w.state.warn("%s", what) },
+		}.Connect
+	}
 	if src == nil {
 		o.Program = "" // the copy
 		if w.spec.SHA256 != "" {

@@ -69,6 +69,7 @@ func newServer(w *Worker, h *hold, suspend context.CancelFunc) *server {
 		})
 	}
 	handle("GET /v1/status", s.status)
+	handle("GET /v1/sockets", s.sockets)
 	handle("POST /v1/snapshot", s.snapshot)
 	handle("POST /v1/suspend", s.stop)
 	handle("POST /v1/settings", s.settings)
@@ -141,11 +142,28 @@ func (s *server) status(rw http.ResponseWriter, _ *http.Request) error {
 	if p, err := s.guest(); err == nil {
 		now := p.Status()
 		st.Program, st.MemoryBytes, st.Generation, st.Reactor = now.Program, now.MemoryBytes, now.Generation, now.Reactor
+		st.Sockets = now.Sockets
 		if st.Phase == PhaseRunning && now.Waiting {
 			st.Phase = PhaseParked
 		}
 	}
 	return writeJSON(rw, st)
+}
+
+// maxSockets bounds the sockets of an answer.
+const maxSockets = 4096
+
+func (s *server) sockets(rw http.ResponseWriter, _ *http.Request) error {
+	p, err := s.guest()
+	if err != nil {
+		return err
+	}
+	list, err := p.Sockets()
+	if err != nil {
+		return err
+	}
+	list.Sockets = list.Sockets[:min(len(list.Sockets), maxSockets)]
+	return writeJSON(rw, list)
 }
 
 func (s *server) snapshot(rw http.ResponseWriter, r *http.Request) error {
@@ -311,10 +329,8 @@ func (s *server) console(rw http.ResponseWriter, r *http.Request) error {
 	if conn.SetDeadline(time.Time{}) != nil {
 		return nil // it is gone, here and below
 	}
-	if _, err := io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+upgradeConsole+"\r\n\r\n"); err != nil {
-		return nil
-	}
-	s.w.consoles.serve(conn.(*limitedConn).UnixConn, buffered.Reader)
+	const welcome = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + upgradeConsole + "\r\n\r\n"
+	s.w.consoles.serve(conn.(*limitedConn).UnixConn, welcome, buffered.Reader)
 	return nil
 }
 

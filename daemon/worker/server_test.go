@@ -126,7 +126,7 @@ func TestSlowConsole(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		cs.serve(conn, conn)
+		cs.serve(conn, "", conn)
 	}()
 	await(t, "the console", func() bool {
 		cs.mu.Lock()

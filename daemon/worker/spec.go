@@ -5,6 +5,7 @@ import (
 
 	"perdure/config"
 	"perdure/memsnap"
+	"perdure/runtime"
 )
 
 // The files of a worker in the directory of its process, beside those of package runtime.
@@ -49,6 +50,8 @@ type Spec struct {
 	SHA256  string `json:"sha256"`
 	// Fresh starts the program anew; the old state is kept beside it as NAME.ended-N.
 	Fresh bool `json:"fresh"`
+	// Keeper is the unix socket of the keeper of sockets; empty means none.
+	Keeper string `json:"keeper,omitempty"`
 	// Settings are all that the configuration says of the process.
 	Settings config.Process `json:"settings"`
 }
@@ -86,6 +89,8 @@ type Status struct {
 	Warnings []string `json:"warnings,omitempty"`
 	// LastFailure is why the last snapshot could not be made; empty if it could.
 	LastFailure string `json:"last_failure,omitempty"`
+	// Sockets counts those of the guest, as of its last cut.
+	Sockets runtime.SocketCounts `json:"sockets"`
 	// Last is the newest generation that this worker made.
 	Last *memsnap.Info `json:"last,omitempty"`
 	// NotApplied are limits and confinements that this system does not have.

@@ -446,7 +446,8 @@ func (l *life) run(at int, after bool) {
 			system.Close(h)
 		}
 		if j != nil {
-			j.k, j.orphanage = system, wasi.NoHandle // what is given back now is not the guest's doing
+			// What is given back now is not the guest's doing.
+			j.k, j.orphanage, j.waiting, j.opt.Sync = system, wasi.NoHandle, nil, false
 			if err := j.Release(); err != nil {
 				t.Error(err)
 			}

@@ -9,7 +9,7 @@ import (
 )
 
 // Continue goes on from the position of a generation. There may be a past to play: Playing
-// tells. An error says that there is no journal from there on, and wraps ErrDamaged, ErrVersion
+// tells, which may have no records. An error says that there is no journal from there on, and wraps ErrDamaged, ErrVersion
 // or one of the file system; the caller may go on from the generation alone, with Restart.
 // Where the past has a flaw, one of the errors above, accept decides: when it returns nil the
 // past is played as far as it is known, and what came after it is forgotten; else Continue
@@ -25,12 +25,10 @@ func (j *Journal) Continue(at Position, accept func(flaw error) error) error {
 		}
 	}
 	j.past, j.last, j.playing = p, p.base.clocks, true
-	if p.records > 0 || j.opt.Offline {
-		return nil
+	if p.records == 0 && !j.opt.Offline {
+		j.nowPlayed() // yet a first call may have been under way, and is settled as any other
 	}
-	j.playing = false
-	j.nowPlayed()
-	return j.resume()
+	return nil
 }
 
 // Past tells how many records and bytes there are to be played.

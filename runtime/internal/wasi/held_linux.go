@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,6 +25,7 @@ type sockets struct {
 	held    map[uint64]KeptSocket // until Settle: what the keeper had and nobody has adopted
 	refused map[uint64]bool       // until Settle: what the State knows, but could not have
 	leaving bool                  // Close leaves the sockets to the keeper
+	ledger  SocketLedger          // of the last restore
 }
 
 var (
@@ -37,7 +40,7 @@ func (s *System) UseKeeper(k SocketKeeper) { s.keeper = k }
 // Attach implements Kernel.
 func (s *System) Attach(cut uint64) error {
 	s.known, s.held, s.refused = make(map[Handle]*socket), make(map[uint64]KeptSocket), make(map[uint64]bool)
-	s.leaving, s.parked = false, false
+	s.leaving, s.parked, s.ledger = false, false, SocketLedger{}
 	if s.keeper == nil {
 		return nil
 	}
@@ -65,6 +68,7 @@ func (s *System) Adopt(state SocketState) (h Handle, err error) {
 	defer func() {
 		if err != nil {
 			s.refused[state.ID] = true // Settle resets it
+			s.ledger.gone(GoneSocket{Local: string(state.Local), Remote: string(state.Remote), Why: err.Error()})
 		}
 	}()
 	if s.keeper == nil || state.Keeper == 0 || state.Keeper != s.keeper.Instance() {
@@ -78,7 +82,12 @@ func (s *System) Adopt(state SocketState) (h Handle, err error) {
 		return NoHandle, err
 	}
 	delete(s.held, state.ID)
-	s.known[Handle(held.FD)] = &socket{state: state, listen: -1}
+	if state.Local == "" && !held.Datagram { // it was accepted in a past that was played
+		state.Local, state.Remote = s.names(held.FD)
+	}
+	state.Lives++
+	s.ledger.Resumed++
+	s.know(Handle(held.FD), &socket{state: state, listen: -1})
 	return Handle(held.FD), nil
 }
 
@@ -124,6 +133,10 @@ func (s *System) Settle() (reset int, err error) {
 			continue
 		}
 		// The guest of the saved state never had it, or it has moved.
+		if !s.refused[id] {
+			local, remote := s.names(h.FD)
+			s.ledger.gone(GoneSocket{Local: string(local), Remote: string(remote), Reset: true, Why: "the saved state does not know it, and it was used"})
+		}
 		if err := s.keeper.Release(id, true); err != nil {
 			return reset, err
 		}
@@ -138,6 +151,19 @@ func (s *System) Settle() (reset int, err error) {
 		return reset, err
 	}
 	return reset, s.keeper.Ready()
+}
+
+// Sockets returns how many sockets are open, and what has become of those of the last restore. It belongs to the goroutine
+// of the guest; the result is not changed any more.
+func (s *System) Sockets() (open int, l SocketLedger) {
+	l = s.ledger
+	l.Gone = slices.Clone(l.Gone)
+	return len(s.known), l
+}
+
+// names returns the addresses of a socket, empty where there are none.
+func (s *System) names(fd int) (local, remote Text) {
+	return Text(socketAddress(unix.Getsockname(fd))), Text(socketAddress(unix.Getpeername(fd)))
 }
 
 // Leave makes later calls of Close leave the sockets to the keeper.
@@ -206,6 +232,7 @@ func (s *System) findListener(key string) (Handle, bool, error) {
 	if !ok || err != nil {
 		return NoHandle, false, err
 	}
+	s.ledger.Resumed++
 	s.knowListener(l)
 	return Handle(l.Queue), true, nil
 }
@@ -213,6 +240,9 @@ func (s *System) findListener(key string) (Handle, bool, error) {
 func (s *System) know(h Handle, k *socket) {
 	if s.known == nil {
 		s.known = make(map[Handle]*socket)
+	}
+	if k.state.Since == 0 {
+		k.state.Since = time.Now().UnixNano()
 	}
 	s.known[h] = k
 }

@@ -82,7 +82,6 @@ type Host struct {
 	exit      *uint32
 	pending   *Pending
 	cut       uint64 // of the State that was saved last
-	attached  SocketCounts
 
 	// The guest's monotonic and CPU time are the kernel's plus these.
 	monotonicBase, cpuBase int64
@@ -270,16 +269,6 @@ func (h *Host) ClearInterrupt() { h.k.Interrupt(false) }
 
 // Cut returns the number of the State that was saved last; 0 if none was.
 func (h *Host) Cut() uint64 { return h.cut }
-
-// SocketCounts says what became of the sockets of a State when it was restored.
-type SocketCounts struct {
-	Resumed int // connections that go on, and sockets that were kept
-	Lost    int // those of which the guest gets an error
-	Reset   int // connections that were reset since they had been used after the State, or were unknown to it
-}
-
-// SocketCounts returns what became of the sockets.
-func (h *Host) SocketCounts() SocketCounts { return h.attached }
 
 // Close gives back everything that the Host opened. It leaves the standard
 // streams alone. The Host is of no use afterwards.

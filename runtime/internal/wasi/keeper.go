@@ -74,4 +74,37 @@ type SocketState struct {
 	// Local and Remote are the addresses, for people; of a listener Local is where it listens.
 	Local  Text `json:"local,omitempty"`
 	Remote Text `json:"remote,omitempty"`
+	// Since is when the guest got it, in nanoseconds since 1970, and Lives in how many workers it has gone on since.
+	Since int64  `json:"since,omitempty"`
+	Lives uint32 `json:"lives,omitempty"`
+}
+
+// SocketLedger says what has become of the sockets of a State when it was restored.
+type SocketLedger struct {
+	Resumed int // that go on
+	Lost    int // of which the guest gets an error
+	Reset   int // connections that were reset, since they had been used after the State or were unknown to it
+	// Gone are those of Lost and Reset, the first of them.
+	Gone []GoneSocket
+}
+
+// GoneSocket is a socket that did not go on.
+type GoneSocket struct {
+	Local, Remote string // empty if not known
+	Reset         bool   // its connection was reset, and the guest does not know it; else the guest has the error
+	Why           string
+}
+
+// maxGone bounds SocketLedger.Gone.
+const maxGone = 64
+
+func (l *SocketLedger) gone(g GoneSocket) {
+	if g.Reset {
+		l.Reset++
+	} else {
+		l.Lost++
+	}
+	if len(l.Gone) < maxGone {
+		l.Gone = append(l.Gone, g)
+	}
 }

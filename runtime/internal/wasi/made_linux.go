@@ -140,11 +140,13 @@ var errDropped = errors.New("it is in another state than when it was saved")
 
 // Remake implements Kernel.
 func (s *System) Remake(made MadeSocket, state *SocketState) (Handle, error) {
+	before := s.ledger
 	bound, _ := parseAddress(string(made.Bound))
 	remote, _ := parseAddress(string(made.Remote))
 	why := errNotHeld
 	if state != nil && made.Phase == PhaseListening && s.keeper != nil && state.Keeper == s.keeper.Instance() {
 		if l, ok, err := s.keeper.FindListener("", state.ID); ok && err == nil {
+			s.ledger.Resumed++
 			s.knowListener(l)
 			return Handle(l.Queue), nil
 		}
@@ -171,6 +173,7 @@ func (s *System) Remake(made MadeSocket, state *SocketState) (Handle, error) {
 		return NoHandle, why
 	}
 	s.letGo(state)
+	s.ledger = before // it is made anew
 	return s.remake(made, bound, remote)
 }
 

@@ -179,20 +179,12 @@ func Restore(state []byte, cfg Config, k Kernel) (*Host, []Warning, error) {
 	for i := range s.Descriptors {
 		o := &open{Descriptor: s.Descriptors[i], handle: NoHandle, dead: EIO}
 		r.reattach(o)
-		switch {
-		case o.Kind != KindListener && o.Kind != KindConnection && o.Kind != KindSocket:
-		case o.dead == ESUCCESS:
-			h.attached.Resumed++
-		default:
-			h.attached.Lost++
-		}
 		h.put(o.FD, o)
 	}
 	switch reset, err := h.k.Settle(); {
 	case err != nil:
 		r.warn(-1, "", "the keeper of sockets: %v", err)
 	case reset > 0:
-		h.attached.Reset = reset
 		r.warn(-1, "", "%d connections were reset that moved after the last snapshot", reset)
 	}
 	for _, l := range cfg.Listeners[min(s.Listeners, len(cfg.Listeners)):] {

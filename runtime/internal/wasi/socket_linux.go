@@ -133,7 +133,7 @@ func (s *System) Accept(h Handle) (Handle, Errno) {
 	if err != nil {
 		return NoHandle, toErrno(err)
 	}
-	k.state.Local, k.state.Remote = Text(socketAddress(unix.Getsockname(fd))), Text(socketAddress(unix.Getpeername(fd)))
+	k.state.Local, k.state.Remote = s.names(fd)
 	s.know(Handle(fd), k)
 	return Handle(fd), ESUCCESS
 }

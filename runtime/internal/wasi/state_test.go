@@ -164,7 +164,7 @@ func TestEveryFieldIsDeclared(t *testing.T) {
 	declared := map[reflect.Type]map[string]string{
 		reflect.TypeFor[Host](): {
 			"args": "saved: State.Args", "env": "saved: State.Env", "preopens": "saved: State.Preopens", "listeners": "saved: State.Listeners", "table": "saved: State.Descriptors",
-			"cut": "saved: State.Cut, another one each time", "attached": "decided by Restore",
+			"cut":  "saved: State.Cut, another one each time",
 			"exit": "saved: State.Exit", "pending": "saved: State.Pending",
 			"monotonicBase": "saved: State.Clocks.Monotonic is it plus the kernel's clock", "cpuBase": "saved: State.Clocks.CPU, likewise",
 			"resumes": "set by Call and Resume",

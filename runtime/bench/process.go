@@ -1,0 +1,145 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"perdure/memsnap"
+	"perdure/runtime"
+	"perdure/runtime/internal/compare"
+	"perdure/runtime/internal/journal"
+	"perdure/runtime/internal/wasi"
+)
+
+// patience bounds what waits for something outside.
+const patience = 10 * time.Minute
+
+// silence takes what a guest writes.
+type silence struct{}
+
+func (silence) Write(_ int, p []byte) (int, time.Duration, error) { return len(p), 0, nil }
+
+// pauses measures how long a guest stands still at a cut, by the size of its memory and the pages that changed.
+func (s *suite) pauses() error {
+	for _, c := range []struct {
+		mib, pages, paceMS int
+		full               bool
+	}{{16, 41, 15, false}, {64, 164, 15, false}, {1024, 1000, 40, true}} {
+		if c.full && s.Quick {
+			continue
+		}
+		cuts, err := s.cuts(c.mib, c.pages, c.paceMS, s.pick(20, 200))
+		if err != nil {
+			return err
+		}
+		var pauses, dirty compare.Series
+		for _, g := range cuts[1:] { // the first one carries everything
+			pauses, dirty = append(pauses, g.Pause.Seconds()), append(dirty, float64(g.PagesNew))
+		}
+		s.addAll(fmt.Sprintf("pause.%dMiB", c.mib), "ms", 1e3, pauses, "the guest stands still for a snapshot: %d MiB of memory, %.0f pages of 4 KiB changed",
+			c.mib, dirty.Sorted().Median())
+	}
+	return nil
+}
+
+// cuts runs a guest of so much memory, of which so many pages change in a round, and returns its first n generations.
+func (s *suite) cuts(mib, pages, paceMS, n int) (list []memsnap.Info, err error) {
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	defer cancel()
+	dir, err := os.MkdirTemp(s.dir, "process")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	stdin, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, err
+	}
+	defer stdin.Close() // nothing was written
+	keep := memsnap.DefaultPolicy()
+	keep.MaxSnapshots = 4
+	path, err := s.program("dirty")
+	if err != nil {
+		return nil, err
+	}
+	p, err := runtime.Open(ctx, runtime.Options{
+		Dir: dir, CacheDir: filepath.Join(s.dir, "cache"), Name: "dirty", Program: path, Output: silence{}, Stdin: stdin,
+		Args:  []string{"dirty", "0", "-", strconv.Itoa(mib), strconv.Itoa(pages), strconv.Itoa(paceMS)},
+		Every: time.Duration(paceMS) * time.Millisecond, MaxShare: 1, Keep: keep,
+		Events: func(e runtime.Event) {
+			if c, ok := e.(runtime.CommittedEvent); ok && len(list) < n {
+				if list = append(list, c.Generation); len(list) == n {
+					cancel()
+				}
+			}
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	_, err = p.Run(ctx)
+	err = errors.Join(err, p.Close(), s.ctx.Err())
+	if err == nil && len(list) < n {
+		err = fmt.Errorf("%d snapshots in %v, %d were wanted", len(list), patience, n)
+	}
+	return list, err
+}
+
+// journal measures what it adds to a call of the outside to record what it answers, and to play that again.
+func (s *suite) journal() (err error) {
+	system, err := wasi.OS()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, system.Release()) }()
+	file, err := os.OpenFile(filepath.Join(s.dir, "called"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	h, buf := wasi.Handle(file.Fd()), [][]byte{make([]byte, 1024)}
+	calls, turns := s.pick(2000, 20000), s.pick(3, 9)
+	for _, c := range []struct {
+		id, what string
+		call     func(wasi.Kernel)
+	}{
+		{"now", "asking for the time", func(k wasi.Kernel) { k.Now(wasi.ClockMonotonic) }},
+		{"write", "writing 1 KiB to a file", func(k wasi.Kernel) { k.Write(h, buf, 0, 0) }},
+	} {
+		each := func(k wasi.Kernel) time.Duration {
+			return compare.OnThread(func() {
+				for range calls {
+					c.call(k)
+				}
+			}) / time.Duration(calls)
+		}
+		dir := filepath.Join(s.dir, "journal-"+c.id)
+		t, err := compare.Turns(turns,
+			compare.Way{Name: "plain", Run: func() (time.Duration, error) { return each(system), nil }},
+			compare.Way{Name: "recorded", Run: func() (time.Duration, error) {
+				if err := os.RemoveAll(dir); err != nil {
+					return 0, err
+				}
+				j, err := journal.New(journal.Options{Dir: dir, Kernel: system})
+				if err != nil {
+					return 0, err
+				}
+				defer j.Release()
+				if err := j.Begin(nil); err != nil {
+					return 0, err
+				}
+				return each(j), nil
+			}})
+		if err != nil {
+			return err
+		}
+		s.add("journal."+c.id, "µs", t[1].Median()*1e6, turns, "%s, recorded in the journal", c.what)
+		s.add("journal."+c.id+".ratio", "x", t[1].Median()/t[0].Median(), turns, "the same, to without a journal")
+	}
+	return nil
+}
