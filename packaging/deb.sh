@@ -3,6 +3,7 @@
 # the architecture that GOARCH says, this machine's by default. Needs Go, and its module proxy for nfpm.
 #
 #   OUT              directory for the package (default: build)
+#   BUILDFLAGS       more flags for the go command (default: none)
 #   NFPM             the packager, as module@version; "make deb" sets it
 #   DEB_VERSION      version of the package (default: that of the binary, in Debian's form)
 #   DEB_MAINTAINER   who stands for the package
@@ -21,12 +22,14 @@ export SOURCE_DATE_EPOCH
 
 DEB_ARCH=$(go env GOARCH)
 export DEB_ARCH CGO_ENABLED=0
-go build -trimpath -ldflags=-s -o "$stage/perdure" .
+# shellcheck disable=SC2086
+go build -trimpath -ldflags=-s ${BUILDFLAGS:-} -o "$stage/perdure" .
 # One that runs here says what belongs to it.
 perdure=$stage/perdure
 if [ "$DEB_ARCH" != "$(go env GOHOSTARCH)" ]; then
 	perdure=$stage/perdure-here
-	GOARCH='' go build -trimpath -ldflags=-s -o "$perdure" .
+	# shellcheck disable=SC2086
+	GOARCH='' go build -trimpath -ldflags=-s ${BUILDFLAGS:-} -o "$perdure" .
 fi
 "$perdure" completion bash >"$stage/completion/perdure.bash"
 "$perdure" completion zsh >"$stage/completion/_perdure"

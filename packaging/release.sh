@@ -6,6 +6,7 @@
 #   bash packaging/release.sh DIR
 #
 #   NFPM, CYCLONEDX   the packager and what lists the modules, as module@version; "make release" sets them
+#   BUILDFLAGS        more flags for the go command (default: none)
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -20,6 +21,8 @@ rm -rf "$out"
 mkdir -p "$out"
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH LC_ALL=C TZ=UTC
+# The commit is in the binary, whatever the environment says.
+export BUILDFLAGS="-buildvcs=true ${BUILDFLAGS:-}"
 umask 022
 
 for arch in amd64 arm64; do

@@ -27,9 +27,13 @@ func (silence) Write(_ int, p []byte) (int, time.Duration, error) { return len(p
 // pauses measures how long a guest stands still at a cut, by the size of its memory and the pages that changed.
 func (s *suite) pauses() error {
 	for _, c := range []struct {
+		id                 string
 		mib, pages, paceMS int
 		full               bool
-	}{{16, 41, 15, false}, {64, 164, 15, false}, {1024, 1000, 40, true}} {
+	}{
+		{"pause.16MiB", 16, 41, 15, false}, {"pause.64MiB", 64, 164, 15, false}, {"pause.64MiB.many", 64, 4000, 40, true},
+		{"pause.1GiB", 1024, 1000, 40, true},
+	} {
 		if c.full && s.Quick {
 			continue
 		}
@@ -41,7 +45,7 @@ func (s *suite) pauses() error {
 		for _, g := range cuts[1:] { // the first one carries everything
 			pauses, dirty = append(pauses, g.Pause.Seconds()), append(dirty, float64(g.PagesNew))
 		}
-		s.addAll(fmt.Sprintf("pause.%dMiB", c.mib), "ms", 1e3, pauses, "the guest stands still for a snapshot: %d MiB of memory, %.0f pages of 4 KiB changed",
+		s.addAll(c.id, "ms", 1e3, pauses, "the guest stands still for a snapshot: %d MiB of memory, %.0f pages of 4 KiB changed",
 			c.mib, dirty.Sorted().Median())
 	}
 	return nil
