@@ -147,6 +147,24 @@ func (j *Journal) GoLive() error {
 	return j.goLive(nil)
 }
 
+// GoLiveSoon attaches what is promised if there is no past to be played and no connection shows that
+// a call was under way: who restores is attached then before it says so. It follows the restoring
+// of the host, and is no call of the host's own.
+func (j *Journal) GoLiveSoon() error {
+	if !j.playing || j.opt.Offline {
+		return nil
+	}
+	if _, more := j.peek(); more {
+		return nil
+	}
+	for i := range j.objects {
+		if n, sent := j.ahead(&j.objects[i]); n > 0 || sent > 0 {
+			return nil
+		}
+	}
+	return j.goLive(nil)
+}
+
 // Left tells whether there are answers of the past that the guest, which has ended, has not
 // asked for: it diverged.
 func (j *Journal) Left() error {
