@@ -22,11 +22,13 @@ With --json: an object with what perdure ps --json has for it, and dir (of its s
 file with its output), file (its program in the folder), file_program (SHA-256 of that), desired
 (running or stopped), reactor, restored_from (a generation), progress, warnings, last_failure (of
 a snapshot), not_applied (limits that this system lacks), last (the newest generation: number,
-base, time, pages, pages_new, bytes_stored, pause_ns, pinned, error), sockets (fd, kind, datagram, kept, local, remote, position, since, lives: how many
-workers it has gone on in; as of the last snapshot), sockets_gone (those that did not go on at the
-last restore: local, remote, reset, why), socket_counts (open, resumed, lost, reset), settings (all that applies to
-it), pending_settings (changes that count at its next start) and stats (starts, crashes, traps,
-ran_ns, last_end).`,
+base, time, pages, pages_new, bytes_stored, pause_ns, pinned, error), sockets (as of the last
+snapshot: fd, kind, datagram, kept, local, remote, position, since, lives: in how many workers it
+has gone on), sockets_gone (what did not go on at the last restore: local, remote, reset, why),
+journal (bytes since the last snapshot, replay_ns: about how long it takes at most to play them
+after a kill, the time since, waiting included),
+socket_counts (open, resumed, lost, reset), settings (all that applies to it), pending_settings
+(changes that count at its next start) and stats (starts, crashes, traps, ran_ns, last_end).`,
 		Example: `  perdure inspect prog
   perdure inspect --json prog | jq .settings.limits`,
 		Args: oneProcess,
@@ -92,6 +94,9 @@ func printInspection(out io.Writer, i daemon.Inspection) error {
 		line("last snapshot", "%d of %s: %d new pages, %s, pause %s", g.Number, localTime(g.Time), g.PagesNew, size(g.BytesStored), short(time.Duration(g.PauseNS)))
 	}
 	some("snapshot failed", i.LastFailure)
+	if j := i.Journal; j.Bytes > 0 {
+		line("journal", "%s since the last snapshot; to play it takes about %s at most", size(uint64(j.Bytes)), short(time.Duration(j.ReplayNS)))
+	}
 	if c := i.SocketCounts; c != (runtime.SocketCounts{}) {
 		line("sockets", "%d; at the last restore %d went on, %d were lost, %d reset", c.Open, c.Resumed, c.Lost, c.Reset)
 	}

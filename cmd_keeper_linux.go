@@ -26,8 +26,16 @@ func runKeeper(ctx context.Context, c keeperCommand) error {
 	if err != nil {
 		return err
 	}
+	if err := netpersist.Notify("READY=1"); err != nil {
+		return errors.Join(err, keeper.Close())
+	}
 	for {
 		again, err := c.until(ctx, keeper, hup)
+		if err == nil && !again && c.store && ctx.Err() != nil {
+			if err = keeper.Store(); err == nil {
+				return nil // all descriptors stay as they are
+			}
+		}
 		if err != nil || !again {
 			return errors.Join(err, keeper.Close())
 		}
@@ -42,7 +50,19 @@ func (c *keeperCommand) open() (*netpersist.Keeper, error) {
 	if c.state >= 0 {
 		return netpersist.TakeOver(c.state)
 	}
+	if c.store {
+		keeper, err := netpersist.TakeStored(func() (int, error) { return netpersist.Listen(c.socket) })
+		if keeper != nil {
+			return keeper, err
+		}
+		if err != nil { // what was held is lost, and there has to be a keeper all the same
+			fmt.Fprintf(os.Stderr, "perdure: %v\n", err)
+		}
+	}
 	if c.fd < 0 {
+		if fd, err := netpersist.Dial(c.socket); err == nil {
+			return nil, errors.Join(fmt.Errorf("a keeper listens at %s already", c.socket), syscall.Close(fd))
+		}
 		fd, err := netpersist.Listen(c.socket)
 		if err != nil {
 			return nil, err
@@ -82,6 +102,9 @@ func (c *keeperCommand) replace(keeper *netpersist.Keeper, hup chan<- os.Signal)
 	program, err := os.Executable()
 	if err == nil {
 		args := []string{"perdure", "keeper", "--socket", c.socket, "--state-fd", strconv.Itoa(state)}
+		if c.store {
+			args = append(args, "--store")
+		}
 		// The next program has no handler at first, and the signal would end it. One that comes meanwhile is part of
 		// this replacement.
 		signal.Ignore(syscall.SIGHUP)

@@ -311,10 +311,13 @@ func cmdKillworker(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // endWorkers kills the workers that a daemon has left.
-func endWorkers(ts *testscript.TestScript) {
-	entries, _ := os.ReadDir(ts.Getenv("PERDURE_STATE")) // there may be none
+func endWorkers(ts *testscript.TestScript) { endWorkersIn(ts.Getenv("PERDURE_STATE")) }
+
+// endWorkersIn kills the workers of the processes in a directory.
+func endWorkersIn(state string) {
+	entries, _ := os.ReadDir(state) // there may be none
 	for _, e := range entries {
-		if h, err := worker.Find(filepath.Join(ts.Getenv("PERDURE_STATE"), e.Name())); err == nil {
+		if h, err := worker.Find(filepath.Join(state, e.Name())); err == nil {
 			_ = h.Signal(syscall.SIGKILL) // it may have ended
 			<-h.Done()
 		}

@@ -224,6 +224,23 @@ func TestServedConnectionsGoOn(t *testing.T) {
 		t.Error(err)
 	}
 
+	// A fresh start has the listener of the process before, and none of its connections.
+	old := s.dial()
+	defer old.Close()
+	fmt.Fprint(old, "x")
+	if _, err := io.ReadFull(old, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	ask("restart --fresh", func(ctx context.Context, name string) error { return s.client.Restart(ctx, name, true) })
+	if _, err := old.Read(make([]byte, 1)); err == nil || err == io.EOF {
+		t.Errorf("a connection to the process before: %v, want a reset", err)
+	}
+	c = newStream(s.dial(), r.Uint64(), 2*time.Millisecond)
+	s.echoes(c)
+	if err := c.finish(); err != nil {
+		t.Error(err)
+	}
+
 	// What is removed has no sockets left.
 	ask("stop", s.client.Stop)
 	s.dial().Close() // the keeper has the listener

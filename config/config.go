@@ -11,6 +11,8 @@ import (
 type Config struct {
 	// Daemon is about the daemon itself.
 	Daemon Daemon `toml:"daemon"`
+	// Dashboard is about the page that the daemon serves.
+	Dashboard Dashboard `toml:"dashboard"`
 	// Settings are the defaults of every process.
 	Settings
 	// Processes are the processes with a table or a side file of their own, by name, with all that they inherit filled
@@ -50,6 +52,25 @@ type Daemon struct {
 	OnChange OnChange `toml:"on_change" apply:"now"`
 	// KeepFor is the default for every process of how long its sockets are kept while it has no worker.
 	KeepFor Duration `toml:"keep_for" apply:"now"`
+}
+
+// Dashboard is the section of the page on which a browser shows the processes and commands them.
+type Dashboard struct {
+	// Address is where it is served; empty means nowhere. One that is not of the machine itself needs a token.
+	Address Address `toml:"address" apply:"daemon"`
+	// Token is what a browser has to show; empty means nothing.
+	Token Secret `toml:"token" apply:"daemon"`
+}
+
+// Secret is a text that is not told to anybody.
+type Secret string
+
+// String tells whether there is one.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return "(set)"
 }
 
 // Settings are what a process inherits unless its own table says otherwise.

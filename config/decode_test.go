@@ -43,12 +43,12 @@ line 13, column 1: limits.memory: 1KiB is out of range; write 64KiB to 4GiB
 line 15, column 24: process.web.listen[1]: "http://:80": "http" is no network; there are tcp, tcp4, tcp6, udp, udp4, udp6 and unix`},
 
 		{"unknown sections and keys", "colour = 1\n[snapshots]\n[limits]\nmemory.max = 1\ndisk = 1\nLimits = { x = 1 }\n[journal]\na = 1\n[process.web]\nfile = 1",
-			`line 1, column 1: colour: there is no such key; here are daemon, snapshot, memsnap, limits, restart, console, process
+			`line 1, column 1: colour: there is no such key; here are daemon, dashboard, snapshot, memsnap, limits, restart, console, process
 line 2, column 2: snapshots: there is no such key; did you mean snapshot?
 line 4, column 1: limits.memory: is a table; write a size, like "64MiB" or a number of bytes
 line 5, column 1: limits.disk: there is no such key; here are memory, output_rate, open_files, cpu, pids, confine
 line 6, column 1: limits.Limits: there is no such key; here are memory, output_rate, open_files, cpu, pids, confine
-line 7, column 2: journal: there is no such key; here are daemon, snapshot, memsnap, limits, restart, console, process
+line 7, column 2: journal: there is no such key; here are daemon, dashboard, snapshot, memsnap, limits, restart, console, process
 line 10, column 1: process.web.file: there is no such key; here are args, env, dirs, listen, allow_connect, allow_bind, on_change, keep_for, snapshot, memsnap, limits, restart, console`},
 		{"keys in another case", "[Daemon]\n[daemon]\nState_Dir = \"/a\"",
 			`line 1, column 2: Daemon: there is no such key; did you mean daemon?

@@ -59,8 +59,8 @@ func whenOf(apply string) When {
 type Change struct {
 	// Key is its path, as in KeyError.
 	Key string
-	// Old and New are its values as they are written in a file. Those of variables of the environment are not told, for
-	// they may be secrets: "(set)", or empty for none.
+	// Old and New are its values as they are written in a file. Those of secrets, and of variables of the environment, which
+	// may be some, are not told: "(set)", or empty for none.
 	Old, New string
 	// When says from when on New counts.
 	When When
@@ -114,6 +114,10 @@ func diff(changes []Change, key string, before, after reflect.Value) []Change {
 			changes = diff(changes, key, a, b)
 		case b.Kind() == reflect.Map:
 			changes = diffEnv(changes, key, a.Interface().(map[string]string), b.Interface().(map[string]string), whenOf(f.apply))
+		case b.Type() == reflect.TypeFor[Secret]():
+			if a.String() != b.String() {
+				changes = append(changes, Change{key, show(a), show(b), whenOf(f.apply)})
+			}
 		default:
 			if a, b := show(a), show(b); a != b {
 				changes = append(changes, Change{key, a, b, whenOf(f.apply)})
@@ -154,6 +158,8 @@ func show(v reflect.Value) string {
 			list[i] = show(v.Index(i))
 		}
 		return "[" + strings.Join(list, ", ") + "]"
+	case v.Type() == reflect.TypeFor[Secret]():
+		return v.Interface().(Secret).String()
 	case v.Kind() == reflect.String:
 		return strconv.Quote(v.String())
 	}

@@ -87,6 +87,15 @@ func TestEveryFieldSaysWhenItCounts(t *testing.T) {
 			t.Errorf("%s is of the daemon, and counts %v", f.name, when)
 		}
 	})
+	page := Default().Dashboard
+	eachField(reflect.ValueOf(&page).Elem(), func(f field) {
+		n++
+		a, b := Default(), Default()
+		a.Dashboard = page
+		alter(t, f)
+		b.Dashboard = page
+		want(t, f, Diff(a, b), false)
+	})
 	process := Default().Process("x")
 	eachField(reflect.ValueOf(&process).Elem(), func(f field) {
 		n++

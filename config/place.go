@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"unicode"
@@ -152,6 +153,17 @@ func ParseAddress(s string) (Address, error) {
 		return "", fmt.Errorf("%q is no port number", port)
 	}
 	return Address(s), nil
+}
+
+// Loopback tells whether only the machine itself can reach the address. A name other than localhost is taken for one
+// that others can reach.
+func (a Address) Loopback() bool {
+	host, _, err := net.SplitHostPort(string(a))
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // UnmarshalText is ParseAddress.

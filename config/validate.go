@@ -114,6 +114,7 @@ func keepFor(p *problems, key string, v Duration) {
 func (c *Config) check(r *report) {
 	var p problems
 	c.Daemon.check(&p)
+	c.Dashboard.check(&p)
 	r.note("", p)
 	p = nil
 	c.Settings.check(&p)
@@ -157,6 +158,24 @@ func (d *Daemon) check(p *problems) {
 	between(p, "daemon.rescan", d.Rescan, Duration(time.Second), Duration(day), "0s for only after lost events")
 	oneOf(p, "daemon.on_change", d.OnChange, Replace, Hold)
 	keepFor(p, "daemon.keep_for", d.KeepFor)
+}
+
+const minToken = 16 // bytes
+
+func (d *Dashboard) check(p *problems) {
+	if _, err := ParseAddress(string(d.Address)); err != nil {
+		p.add("dashboard.address", "%s: %v", quote(string(d.Address)), err)
+		return
+	}
+	switch {
+	case d.Token != "" && len(d.Token) < minToken:
+		p.add("dashboard.token", "has %d bytes; write at least %d, which nobody can guess", len(d.Token), minToken)
+	case d.Token != "" && strings.ContainsFunc(string(d.Token), func(r rune) bool { return r <= ' ' || r > '~' }):
+		p.add("dashboard.token", "has characters that a header cannot have; write letters and digits")
+	case d.Token == "" && d.Address != "" && !d.Address.Loopback():
+		*p = append(*p, problem{"dashboard.token", []string{"dashboard.address"},
+			fmt.Sprintf("is empty, but others can reach %s; write a token, or an address like \"127.0.0.1:9465\"", quote(string(d.Address)))})
+	}
 }
 
 // namedDir is a directory of the daemon.

@@ -126,3 +126,34 @@ memsnap.min_snapshots: -1 is out of range; write 1 to 1000000, or 0 to leave jus
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
+
+// TestDashboardNeedsAToken wants an address that others can reach to have one, and none to be told.
+func TestDashboardNeedsAToken(t *testing.T) {
+	const good = "0123456789abcdef"
+	for _, c := range []struct {
+		address Address
+		token   Secret
+		want    string // part of the error; empty for none
+	}{
+		{"", "", ""}, {"127.0.0.1:1", "", ""}, {"[::1]:1", "", ""}, {"localhost:1", "", ""}, {"127.0.0.1:1", good, ""}, {"0.0.0.0:1", good, ""},
+		{"0.0.0.0:1", "", "dashboard.token: is empty"}, {":1", "", "dashboard.token: is empty"}, {"[::]:1", "", "dashboard.token: is empty"},
+		{"host:1", "", "dashboard.token: is empty"}, {"127.0.0.1.example.org:1", "", "dashboard.token: is empty"},
+		{"127.0.0.1:1", "short", "dashboard.token: has 5 bytes"}, {"127.0.0.1:1", good + " x", "dashboard.token: has characters"},
+		{"x", good, "dashboard.address"},
+	} {
+		d := Default()
+		d.Dashboard = Dashboard{c.address, c.token}
+		err := d.Validate()
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%q, %d bytes: got %v, want %q", c.address, len(c.token), err, c.want)
+		}
+		if err != nil && c.token != "" && strings.Contains(err.Error(), string(c.token)) {
+			t.Errorf("the error tells the token: %v", err)
+		}
+	}
+	a, b := Default(), Default()
+	b.Dashboard.Token = good
+	if got := Diff(a, b); len(got) != 1 || strings.Contains(got[0].String(), good) {
+		t.Errorf("the difference is %v", got)
+	}
+}

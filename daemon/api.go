@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"perdure/daemon/dashboard"
 	"perdure/daemon/worker"
 )
 
@@ -201,6 +202,33 @@ func (s *server) handler() http.Handler {
 		return newError(CodeRequest, "there is no request %s %s", r.Method, r.URL.Path)
 	})
 	return mux
+}
+
+// asOwner asks a handler of the API as the daemon's own user does.
+func asOwner(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		h.ServeHTTP(rw, r.WithContext(context.WithValue(r.Context(), peerKey{}, os.Geteuid())))
+	})
+}
+
+// serveDashboard serves the page for browsers, if that is wanted, until ctx is done.
+func (d *Daemon) serveDashboard(ctx context.Context, api http.Handler) error {
+	c := d.config().Dashboard
+	if c.Address == "" {
+		return nil
+	}
+	l, err := net.Listen("tcp", string(c.Address))
+	if err != nil {
+		return fmt.Errorf("dashboard.address: %w", err)
+	}
+	d.log.Info().Str("address", l.Addr().String()).Bool("token", c.Token != "").Msg("the dashboard is served")
+	h := dashboard.Handler(dashboard.Options{API: asOwner(api), Loopback: c.Address.Loopback(), Token: string(c.Token)})
+	d.group.Go(func() {
+		if err := dashboard.Serve(ctx, l, h); err != nil {
+			d.log.Error().Err(err).Msg("the dashboard is not served any more")
+		}
+	})
+	return nil
 }
 
 // freshBody is the body of start and restart.

@@ -24,6 +24,12 @@ func (c *Client) Diff(ctx context.Context, name string, before, after uint64) (d
 	return d, c.ask(ctx, http.MethodGet, processPath(name, "diff")+"?"+q.Encode(), nil, &d)
 }
 
+// Archive tells where the pages of a generation are, 0 for the newest that is well.
+func (c *Client) Archive(ctx context.Context, name string, generation uint64) (a Archive, err error) {
+	path := processPath(name, "archive") + "?generation=" + strconv.FormatUint(generation, 10)
+	return a, c.ask(ctx, http.MethodGet, path, nil, &a)
+}
+
 // Fork makes a new process of a generation of another one; 0 is the newest. It is stopped. Returned is the generation
 // that was taken.
 func (c *Client) Fork(ctx context.Context, name string, generation uint64, to string) (g Generation, err error) {

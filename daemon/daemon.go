@@ -171,6 +171,9 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if err := d.serveMetrics(watching); err != nil {
 		d.log.Error().Err(err).Msg("metrics are not served")
 	}
+	if err := d.serveDashboard(watching, server.http.Handler); err != nil {
+		d.log.Error().Err(err).Msg("the dashboard is not served")
+	}
 	if d.opt.Ready != nil {
 		d.opt.Ready()
 	}

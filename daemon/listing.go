@@ -175,6 +175,7 @@ func (d *Daemon) inspect(ctx context.Context, u *unit) Inspection {
 		Warnings: append([]string{}, st.Warnings...), NotApplied: append([]string{}, st.NotApplied...),
 		Settings: v.config.Table(), PendingSettings: append([]string{}, v.pending...), Stats: v.rec.Stats,
 	}
+	i.Journal = st.Journal
 	i.SocketCounts, i.Sockets, i.SocketsGone = st.Sockets, []runtime.SavedSocket{}, []runtime.GoneSocket{}
 	if st.Sockets != (runtime.SocketCounts{}) && w != nil {
 		ctx, cancel := context.WithTimeout(ctx, socketsTime)

@@ -156,6 +156,7 @@ func (d *Daemon) Reload() (Reloaded, error) {
 	// What counts at the next start of the daemon does not count now.
 	next := c
 	keepDirs(&next.Daemon, before.Daemon)
+	next.Dashboard = before.Dashboard
 	d.applyConfig(next, set)
 	after, problems := withSides(c, set)
 	out := Reloaded{Changes: []string{}, Problems: []string{}}

@@ -57,6 +57,30 @@ type Difference struct {
 	Altered []string `json:"altered"`
 }
 
+// Archive is what a generation consists of, beside its sections.
+type Archive struct {
+	Generation Generation `json:"generation"`
+	// Runs are the pages of the memory in order: the first one, how many, and where the bytes of the first are, a generation
+	// and a position in it, both 0 for pages of zeros. Positions count up with the pages.
+	Runs [][4]uint64 `json:"runs"`
+	// Sockets are those that the guest had.
+	Sockets []Socket `json:"sockets"`
+	// JournalBytes is the size of the files of the journal now, which grow by a MiB at a time.
+	JournalBytes int64 `json:"journal_bytes"`
+}
+
+// Socket is a socket of a guest as a generation has it.
+type Socket struct {
+	FD     uint32 `json:"fd"`
+	Kind   string `json:"kind"` // listener, connection, or socket for one that the guest made
+	Local  string `json:"local"`
+	Remote string `json:"remote"`
+	// Kept tells that it is held by a keeper. Read and Written are how many bytes of a connection the guest has.
+	Kept    bool   `json:"kept"`
+	Read    uint64 `json:"read"`
+	Written uint64 `json:"written"`
+}
+
 // Purged is what a purge has done.
 type Purged struct {
 	Purged     []uint64 `json:"purged"`
@@ -154,6 +178,34 @@ func (d *Daemon) diff(ctx context.Context, name string, before, after uint64) (D
 		out.Changed = append(out.Changed, [2]uint64{r.First, r.Count})
 	}
 	return out, nil
+}
+
+// archive tells where the pages of a generation are, 0 for the newest that is well. No page is read.
+func (d *Daemon) archive(ctx context.Context, name string, generation uint64) (Archive, error) {
+	u, s, err := d.saved(name)
+	if err != nil {
+		return Archive{}, err
+	}
+	c, err := s.Contents(ctx, generation)
+	if err != nil {
+		return Archive{}, err
+	}
+	out := Archive{Generation: describeGeneration(c.Generation), Runs: make([][4]uint64, len(c.Runs)), Sockets: []Socket{}}
+	for i, r := range c.Runs {
+		out.Runs[i] = [4]uint64{r.First, r.Count}
+		if len(r.Backlinks) > 0 {
+			out.Runs[i][2], out.Runs[i][3] = r.Backlinks[0].Generation, r.Backlinks[0].Position
+		}
+	}
+	sockets, err := s.Sockets(ctx, c.Generation.Number)
+	if err != nil {
+		return Archive{}, err
+	}
+	for _, k := range sockets {
+		out.Sockets = append(out.Sockets, Socket{k.FD, k.Kind, k.Local, k.Remote, k.Kept, k.Position.Consumed, k.Position.Written})
+	}
+	out.JournalBytes, err = runtime.JournalBytes(u.dir)
+	return out, err
 }
 
 // fork makes a new process of a generation of another, 0 for the newest. It is stopped.
@@ -302,6 +354,14 @@ func (s *server) handleSaved(handle func(string, func(http.ResponseWriter, *http
 	handle("GET "+process+"generations", func(rw http.ResponseWriter, r *http.Request) error {
 		list, err := d.generations(r.PathValue("name"))
 		return answer(rw, list, err)
+	})
+	handle("GET "+process+"archive", func(rw http.ResponseWriter, r *http.Request) error {
+		generation, err := number(r, "generation")
+		if err != nil {
+			return err
+		}
+		a, err := d.archive(r.Context(), r.PathValue("name"), generation)
+		return answer(rw, a, err)
 	})
 	handle("GET "+process+"verify", func(rw http.ResponseWriter, r *http.Request) error {
 		v, err := d.verify(r.Context(), r.PathValue("name"))

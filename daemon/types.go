@@ -71,6 +71,8 @@ type Inspection struct {
 	Sockets      []runtime.SavedSocket `json:"sockets"`
 	SocketsGone  []runtime.GoneSocket  `json:"sockets_gone"`
 	SocketCounts runtime.SocketCounts  `json:"socket_counts"`
+	// Journal is what would be played again if the worker were killed now.
+	Journal runtime.JournalStatus `json:"journal"`
 	// Last is the newest generation that the worker made.
 	Last *Generation `json:"last"`
 	// Settings are those that apply to the process now, as config.Process.Table has them. PendingSettings are changes that

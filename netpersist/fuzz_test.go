@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"testing"
@@ -219,8 +220,80 @@ func TestKeeperFedGarbage(t *testing.T) {
 	die(t, c)
 }
 
-// TestHandover wants a keeper's successor to go on without a worker or a peer seeing it.
+// TestHandover wants a keeper's successor to go on without a worker or a peer seeing it: one that was executed in its
+// place, and one that systemd has started after it.
 func TestHandover(t *testing.T) {
+	t.Run("exec", func(t *testing.T) {
+		testHandover(t, func(old *Keeper) (*Keeper, error) {
+			state, err := old.Handover()
+			if err != nil {
+				return nil, err
+			}
+			// The descriptors of the old one are now the new one's.
+			next, err := TakeOver(state)
+			_, _ = unix.Close(old.epoll), unix.Close(old.wake)
+			return next, err
+		})
+	})
+	t.Run("store", func(t *testing.T) {
+		testHandover(t, func(old *Keeper) (*Keeper, error) {
+			state, sockets := storeIn(t, old)
+			old.path = "" // which is the next one's
+			if err := old.Close(); err != nil {
+				return nil, err
+			}
+			return takeStored(state, sockets, nil)
+		})
+	})
+}
+
+// storeIn stands in for systemd's descriptor store: it returns what a keeper stores.
+func storeIn(t *testing.T, k *Keeper) (state int, sockets map[uint64]int) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "notify")
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrUnix{Name: path})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 60}); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("NOTIFY_SOCKET", path)
+	stored := make(chan error, 1)
+	go func() { stored <- k.Store() }()
+	state, sockets = -1, map[uint64]int{}
+	b, oob := make([]byte, 1000), make([]byte, unix.CmsgSpace(4*storePortion))
+	for {
+		n, oobn, _, _, err := unix.Recvmsg(fd, b, oob, unix.MSG_CMSG_CLOEXEC)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := rights(oob[:oobn])
+		if string(b[:n]) == "BARRIER=1" {
+			_ = unix.Close(got[0])
+			if err := <-stored; err != nil {
+				t.Fatal(err)
+			}
+			return state, sockets
+		}
+		if string(b[:n]) != "FDSTORE=1\nFDPOLL=0\nFDNAME=keeper" {
+			t.Fatalf("systemd was told %q", b[:n])
+		}
+		for _, fd := range got {
+			if id, err := cookie(fd); err == nil {
+				sockets[id] = fd
+			} else {
+				state = fd
+			}
+		}
+	}
+}
+
+func testHandover(t *testing.T, hand func(*Keeper) (*Keeper, error)) {
 	k := newRig(t, false)
 	k.end()
 	fd, err := Listen(k.path)
@@ -257,18 +330,12 @@ func TestHandover(t *testing.T) {
 			run = k.run(old)
 		}
 	}
-	state, err := old.Handover()
-	if err != nil {
-		t.Fatal(err)
-	}
 	late := dialTCP(t, address)
 	defer late.Close()
-	// The descriptors of the old one are now the new one's.
-	next, err := TakeOver(state)
+	next, err := hand(old)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _ = unix.Close(old.epoll), unix.Close(old.wake)
 	stop := k.run(next)
 	if err := waits.greet(silent); err != nil || waits.instance != instance {
 		t.Fatalf("keeper %d (was %d), %v", waits.instance, instance, err)

@@ -20,27 +20,68 @@ const maxState = 1 << 30
 // noQueue stands for the queue of a listener that has none.
 const noQueue = ^uint64(0)
 
+// stateWriter encodes the state of a keeper.
+type stateWriter struct {
+	b   []byte
+	err error
+}
+
+func (w *stateWriter) put(m *message) {
+	at := len(w.b)
+	w.b = append(w.b, 0, 0, 0, 0)
+	var err error
+	if w.b, err = m.append(w.b); err != nil {
+		w.err = errors.Join(w.err, err)
+	}
+	binary.LittleEndian.PutUint32(w.b[at:], uint32(len(w.b)-at-4))
+}
+
+// file returns the state as a file in memory.
+func (w *stateWriter) file() (int, error) {
+	if w.err != nil {
+		return -1, w.err
+	}
+	state, err := unix.MemfdCreate("keeper", 0)
+	if err != nil {
+		return -1, fmt.Errorf("make a file in memory: %w", err)
+	}
+	for rest := w.b; len(rest) > 0; {
+		n, err := unix.Write(state, rest)
+		if err != nil {
+			return -1, errors.Join(fmt.Errorf("write the keeper's state: %w", err), unix.Close(state))
+		}
+		rest = rest[n:]
+	}
+	return state, nil
+}
+
 // Handover writes the keeper's state to a file in memory and lets all descriptors outlive an exec, for the next program to
 // take with [TakeOver]. The keeper is of no use afterwards but, if the exec fails, for TakeOver here.
 func (k *Keeper) Handover() (state int, err error) {
-	var b []byte
-	b = append(b, stateMagic...)
-	put := func(m *message) {
-		at := len(b)
-		b = append(b, 0, 0, 0, 0)
-		var perr error
-		if b, perr = m.append(b); perr != nil {
-			err = errors.Join(err, perr)
-		}
-		binary.LittleEndian.PutUint32(b[at:], uint32(len(b)-at-4))
+	var w stateWriter
+	fds := k.writeState(&w)
+	if state, err = w.file(); err != nil {
+		return -1, err
 	}
+	for _, fd := range fds {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
+			return -1, errors.Join(fmt.Errorf("hand descriptor %d over: %w", fd, err), unix.Close(state))
+		}
+	}
+	return state, nil
+}
+
+// writeState encodes the state, and returns the descriptors in it.
+func (k *Keeper) writeState(w *stateWriter) (fds []int) {
+	w.b = append(w.b, stateMagic...)
+	put := w.put
 	leaves := uint64(0)
 	if k.leaves {
 		leaves = 1
 	}
 	put(&message{typ: msgState, a: k.instance, b: leaves})
 	put(&message{typ: msgControl, a: uint64(k.control), text: k.path})
-	fds := []int{k.control}
+	fds = []int{k.control}
 	for _, w := range k.workers {
 		if w.owner == nil { // its hello is still to come
 			put(&message{typ: msgWorker, a: uint64(w.fd)})
@@ -82,30 +123,20 @@ func (k *Keeper) Handover() (state int, err error) {
 			put(m)
 		}
 	}
-	if err != nil {
-		return -1, err
-	}
-	state, err = unix.MemfdCreate("keeper", 0)
-	if err != nil {
-		return -1, fmt.Errorf("make a file in memory: %w", err)
-	}
-	for rest := b; len(rest) > 0; {
-		n, err := unix.Write(state, rest)
-		if err != nil {
-			return -1, errors.Join(fmt.Errorf("write the keeper's state: %w", err), unix.Close(state))
-		}
-		rest = rest[n:]
-	}
-	for _, fd := range fds {
-		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
-			return -1, errors.Join(fmt.Errorf("hand descriptor %d over: %w", fd, err), unix.Close(state))
-		}
-	}
-	return state, nil
+	return fds
 }
 
 // TakeOver makes a keeper of the state that Handover wrote, and closes that.
 func TakeOver(state int) (*Keeper, error) {
+	ms, err := readState(state)
+	if err != nil {
+		return nil, err
+	}
+	return takeOver(ms)
+}
+
+// readState reads the state of a keeper and closes it.
+func readState(state int) ([]message, error) {
 	f := os.NewFile(uintptr(state), "keeper's state")
 	defer f.Close()
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
@@ -115,10 +146,11 @@ func TakeOver(state int) (*Keeper, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the keeper's state: %w", err)
 	}
-	ms, err := decodeHandover(b)
-	if err != nil {
-		return nil, err
-	}
+	return decodeHandover(b)
+}
+
+// takeOver makes a keeper of a state, whose descriptors are open here.
+func takeOver(ms []message) (_ *Keeper, err error) {
 	k := &Keeper{instance: ms[0].a, leaves: ms[0].b == 1, control: int(ms[1].a), path: ms[1].text}
 	if err := k.init(); err != nil {
 		return nil, errors.Join(err, k.Close())
@@ -128,6 +160,8 @@ func TakeOver(state int) (*Keeper, error) {
 	for _, m := range ms[2:] {
 		fd := int(m.a)
 		switch m.typ {
+		case msgDescriptor:
+			continue // of no use where the numbers are the same
 		case msgOwner:
 			o = &owner{name: m.text, instance: k.instance, parked: m.a, keepFor: time.Duration(m.b) * time.Millisecond, sockets: map[uint64]*socket{}}
 			if len(m.entries) > 0 { // else of an older program
@@ -212,9 +246,9 @@ func decodeHandover(b []byte) ([]message, error) {
 			ok = m.typ == msgControl
 		default:
 			owned = owned || m.typ == msgOwner
-			ok = m.typ == msgOwner && m.text != "" || m.typ == msgWorker || owned && m.typ == msgSocket && m.kind != 0 && len(m.entries) == 1
+			ok = m.typ == msgOwner && m.text != "" || m.typ == msgWorker || m.typ == msgDescriptor || owned && m.typ == msgSocket && m.kind != 0 && len(m.entries) == 1
 		}
-		isFD := m.typ == msgControl || m.typ == msgWorker || m.typ == msgSocket
+		isFD := m.typ == msgControl || m.typ == msgWorker || m.typ == msgSocket || m.typ == msgDescriptor
 		if !ok || isFD && m.a > 1<<31-1 || m.typ == msgSocket && m.b != noQueue && m.b > 1<<31-1 {
 			return nil, fmt.Errorf("%w: type %d in the state of a keeper", errMessage, m.typ)
 		}

@@ -55,6 +55,8 @@ const (
 	msgOwner   messageType = 226
 	msgWorker  messageType = 227
 	msgSocket  messageType = 228
+
+	msgDescriptor messageType = 229
 )
 
 // Fields that a message of a type may set.
@@ -74,7 +76,8 @@ var messageFields = map[messageType]int{
 	msgOK: 0, msgError: hasA | hasText, msgWelcome: hasA | hasB, msgFound: hasA, msgKept: hasA, msgTaken: hasEntries | hasMore,
 	msgConnection: hasA,
 	msgState:      hasA | hasB, msgControl: hasA | hasText, msgOwner: hasA | hasB | hasText | hasEntries, msgWorker: hasA | hasMore,
-	msgSocket: hasA | hasB | hasKind | hasMore | hasText | hasEntries,
+	msgSocket:     hasA | hasB | hasKind | hasMore | hasText | hasEntries,
+	msgDescriptor: hasA | hasB,
 }
 
 // message is one packet.

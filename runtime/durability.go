@@ -88,6 +88,7 @@ func (p *Process) openJournal() (err error) {
 		return err
 	}
 	p.behind = p.journal
+	p.status.journal.Store(p.journal)
 	return nil
 }
 
@@ -287,6 +288,7 @@ func (p *Process) dropJournal() error {
 	}
 	err := p.journal.Release()
 	p.journal, p.behind = nil, p.kernel
+	p.status.journal.Store(nil)
 	if err != nil {
 		return err
 	}

@@ -153,7 +153,7 @@ const mixedInput = "first\nsecond, which is longer\n\nfourth\nfifth without an e
 
 // A program that is killed at a call to the outside ends as if it had not been.
 func TestKillAtCalls(t *testing.T) {
-	killAtCalls(t, 131)
+	killAtCalls(t, 257)
 }
 
 // killAtCalls kills a program at every stride-th call, with a past that begins at its birth and
@@ -214,7 +214,7 @@ func (p *place) ended() bool {
 	return err == nil && bt.Ended
 }
 
-func TestKillRandomly(t *testing.T) { killRandomly(t, 8) }
+func TestKillRandomly(t *testing.T) { killRandomly(t, 3) }
 
 func killRandomly(t *testing.T, kills int) {
 	l := newLasting(t, mixed(), []string{"40", "unlinked", "stdin", "sleep"}, strings.Repeat(mixedInput+"\n", 10),

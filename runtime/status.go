@@ -3,6 +3,7 @@ package runtime
 import (
 	"sync/atomic"
 
+	"perdure/runtime/internal/journal"
 	"perdure/runtime/internal/linmem"
 )
 
@@ -22,6 +23,17 @@ type Status struct {
 	Restarts uint64
 	// Sockets are those that the guest has, and had at the restore.
 	Sockets SocketCounts
+	// Journal is what would be played again if the worker were killed now.
+	Journal JournalStatus
+}
+
+// JournalStatus is the length of a journal since the last cut.
+type JournalStatus struct {
+	// Bytes is how much is recorded, 0 without a journal.
+	Bytes int64 `json:"bytes"`
+	// ReplayNS is about how long it takes at most to play it, in nanoseconds: the time that has gone by since the cut, of
+	// which waiting is not played.
+	ReplayNS int64 `json:"replay_ns"`
 }
 
 // SocketCounts count the sockets of a process, as of the last cut.
@@ -41,6 +53,7 @@ type status struct {
 	generation atomic.Uint64
 	waiting    atomic.Bool
 	sockets    atomic.Pointer[socketView] // nil before the first cut
+	journal    atomic.Pointer[journal.Journal]
 }
 
 // Status tells what the process is doing. It may be called from any goroutine between Open and
@@ -52,6 +65,10 @@ func (p *Process) Status() Status {
 	}
 	if v := p.status.sockets.Load(); v != nil {
 		s.Sockets = v.counts
+	}
+	if j := p.status.journal.Load(); j != nil {
+		bytes, since := j.Length()
+		s.Journal = JournalStatus{bytes, since.Nanoseconds()}
 	}
 	if m := p.status.memory.Load(); m != nil {
 		s.MemoryBytes = m.Size()

@@ -142,7 +142,7 @@ func (s *server) status(rw http.ResponseWriter, _ *http.Request) error {
 	if p, err := s.guest(); err == nil {
 		now := p.Status()
 		st.Program, st.MemoryBytes, st.Generation, st.Reactor = now.Program, now.MemoryBytes, now.Generation, now.Reactor
-		st.Sockets = now.Sockets
+		st.Sockets, st.Journal = now.Sockets, now.Journal
 		if st.Phase == PhaseRunning && now.Waiting {
 			st.Phase = PhaseParked
 		}

@@ -91,6 +91,8 @@ type Status struct {
 	LastFailure string `json:"last_failure,omitempty"`
 	// Sockets counts those of the guest, as of its last cut.
 	Sockets runtime.SocketCounts `json:"sockets"`
+	// Journal is what would be played again if the worker were killed now.
+	Journal runtime.JournalStatus `json:"journal"`
 	// Last is the newest generation that this worker made.
 	Last *memsnap.Info `json:"last,omitempty"`
 	// NotApplied are limits and confinements that this system does not have.

@@ -19,7 +19,7 @@ deb=${1:-$(find "$top/build" -maxdepth 1 -name 'perdure_*.deb' -printf '%T@ %p\n
 [ -f "$deb" ] || { echo 'no package: run "make deb" first' >&2; exit 2; }
 [ "$(id -u)" -eq 0 ] || { echo 'this test needs root' >&2; exit 2; }
 
-work='' root='' init='' group=''
+work='' root='' init='' group='' client=''
 
 # ---- the system
 
@@ -87,11 +87,12 @@ end() {
 		echo "FAILED: $step"
 		if [ -f "$work/boot.log" ]; then cat "$work/boot.log"; fi
 		if [ -n "$init" ]; then
-			inside systemctl --no-pager --full status perdure.service perdure.socket || true
-			inside journalctl --no-pager --boot --lines=60 --unit=perdure.service || true
+			inside systemctl --no-pager --full status perdure.service perdure.socket perdure-keeper.service || true
+			inside journalctl --no-pager --boot --lines=60 --unit=perdure.service --unit=perdure-keeper.service || true
 			inside perdure ps || true
 		fi
 	fi
+	if [ -n "$client" ]; then kill "$client" 2>/dev/null || true; fi
 	if [ -n "$init" ]; then kill_all; fi
 	if [ -n "$group" ]; then find "$group" -depth -type d -exec rmdir {} \; 2>/dev/null || true; fi
 	if [ -n "$work" ]; then rm -rf "$work"; fi
@@ -151,11 +152,50 @@ same_worker() {
 	[ "$(worker)" = "$1" ] || { echo "the worker is $(worker), it was $1" >&2; return 1; }
 }
 
+# no_process wants nothing to be left but the keeper, which holds connections over a stop.
 no_process() {
-	if inside pgrep -u perdure --list-full; then
+	if inside pgrep -u perdure --list-full | grep -v 'perdure keeper '; then
 		echo 'processes are left' >&2
 		return 1
 	fi
+}
+
+no_keeper() {
+	if inside pgrep -u perdure --list-full; then
+		echo 'the keeper is left' >&2
+		return 1
+	fi
+}
+
+# talk opens a connection to the server and keeps it busy: each line has to come back. The client ends with the first one
+# that does not.
+talk() {
+	inside bash -c 'exec 3<>/dev/tcp/127.0.0.1/7000
+		for ((n = 1; ; n++)); do
+			echo "line $n" >&3 && read -r -t 60 -u 3 line && [ "$line" = "line $n" ] || { echo "line $n: $line" >/srv/client.failed; exit 1; }
+			echo "$n" >/srv/client.count
+			sleep 0.05
+		done' &
+	client=$!
+	talks
+}
+
+# talks wants the one connection to go on.
+talks() {
+	local from
+	from=$(cat "$root/srv/client.count" 2>/dev/null || echo 0)
+	within 90 "[ -e $root/srv/client.failed ] || [ \"\$(cat $root/srv/client.count 2>/dev/null)\" -gt $((from + 5)) ] 2>/dev/null" 'the connection goes on'
+	if [ -e "$root/srv/client.failed" ]; then
+		echo "the connection did not go on: $(cat "$root/srv/client.failed")" >&2
+		return 1
+	fi
+}
+
+# hush ends the client.
+hush() {
+	kill "$client"
+	wait "$client" 2>/dev/null || true
+	client=
 }
 
 # steady N looks at all that the counter ever wrote: it counts without a gap, and falls back, to a generation, at most N
@@ -184,7 +224,7 @@ dpkg-deb --raw-extract "$deb" "$work/two"
 version=$(sed -n 's/^Version: //p' "$work/two/DEBIAN/control")
 sed -i "s/^Version: .*/Version: $version+1/" "$work/two/DEBIAN/control"
 dpkg-deb --root-owner-group --build -Znone "$work/two" "$root/srv/two.deb" >/dev/null
-cp "$top/testdata/guests/counter.wasm" "$root/srv/"
+cp "$top/testdata/guests/counter.wasm" "$top/testdata/guests/server.wasm" "$root/srv/"
 
 step 'boot'
 boot
@@ -192,8 +232,8 @@ boot
 step 'install: the daemon runs, is enabled, and has its user'
 inside apt-get install -y -q /srv/one.deb >"$work/install.log" 2>&1 || { cat "$work/install.log" >&2; exit 1; }
 within 120 active 'the service is active'
-inside systemctl --quiet is-enabled perdure.service perdure.socket
-inside systemctl --quiet is-active perdure.socket
+inside systemctl --quiet is-enabled perdure.service perdure.socket perdure-keeper.service
+inside systemctl --quiet is-active perdure.socket perdure-keeper.service
 inside id perdure >/dev/null
 inside perdure ps >/dev/null
 [ "$(inside stat -c '%U %a' /var/lib/perdure)" = 'perdure 700' ]
@@ -214,12 +254,35 @@ if [ "$(printf '%s\n' 6.7 "$(uname -r)" | sort -V | head -n 1)" = 6.7 ]; then # 
 	inside ls -l "/proc/$pid/fd" | grep -q userfaultfd || { echo 'the unit does not let the worker have userfaultfd' >&2; exit 1; }
 fi
 
+step 'a connection to a program goes on over kill -9 of its worker'
+echo 'listen = ["tcp://127.0.0.1:7000"]' >"$root/srv/server.toml"
+inside cp /srv/server.toml /srv/server.wasm /var/lib/perdure/modules/
+within 120 'inside bash -c "exec 3<>/dev/tcp/127.0.0.1/7000" 2>/dev/null' 'the server listens'
+talk
+server=$(inside perdure inspect server --json | sed -n 's/^ *"pid": \([0-9]*\),$/\1/p' | head -n 1)
+inside kill -KILL "$server"
+talks
+inside perdure inspect server | sed 's/^/        /; s/ *$//' | grep -A 3 sockets
+
+step 'the keeper of the connections is restarted, executed anew, and killed'
+inside perdure stop server
+inside systemctl restart perdure-keeper.service
+inside systemctl reload perdure-keeper.service
+inside systemctl restart perdure-keeper.service
+inside perdure start server
+talks
+inside systemctl kill --kill-whom=main --signal=KILL perdure-keeper.service
+talks
+inside perdure restart server
+talks
+
 step 'kill -9 of the daemon: the next one adopts the worker'
 daemon=$(field MainPID)
 inside kill -KILL "$daemon"
 another_daemon "$daemon"
 same_worker "$pid"
 goes_on "$(count)"
+talks
 [ "$(of restarts)" = 0 ]
 
 step 'reload: the worker runs on, and so does the daemon'
@@ -237,6 +300,11 @@ another_daemon "$daemon"
 same_worker "$pid"
 goes_on "$(count)"
 inside grep -q '^settle = "150ms"' /etc/perdure/perdure.toml
+talks
+inside systemctl is-active --quiet perdure-keeper.service
+inside systemctl restart perdure.service
+talks
+pid=$(worker)
 steady 0
 
 # asked PATH prints what the daemon answers where it serves metrics.
@@ -258,6 +326,8 @@ within 60 'asked /readyz | grep -q "^HTTP/1.0 200"' 'ready'
 asked /metrics | grep -q '^perdure_process_generation{process="counter"} [1-9]'
 goes_on "$before"
 [ "$(worker)" != "$pid" ]
+talks
+hush
 steady 0
 
 step 'a daemon that hangs is killed by the watchdog; the worker runs on'
@@ -295,7 +365,7 @@ steady 2
 
 step 'remove: suspended, what was saved stays'
 inside apt-get remove -y -q perdure >"$work/remove.log" 2>&1 || { cat "$work/remove.log" >&2; exit 1; }
-no_process
+no_keeper
 before=$(count)
 inside test -d /var/lib/perdure/counter
 inside test -f /etc/perdure/perdure.toml
@@ -309,7 +379,7 @@ steady 2
 
 step 'purge: nothing stays'
 inside apt-get purge -y -q perdure >"$work/purge.log" 2>&1 || { cat "$work/purge.log" >&2; exit 1; }
-no_process
+no_keeper
 for path in /var/lib/perdure /var/log/perdure /var/cache/perdure /run/perdure /etc/perdure/perdure.toml /usr/bin/perdure; do
 	if inside test -e "$path"; then
 		echo "$path is still there" >&2

@@ -162,7 +162,7 @@ func TestCases(t *testing.T) {
 
 // Every prebuilt guest is in a case, or has a test of its own in this file.
 func TestEveryGuestIsTested(t *testing.T) {
-	tested := []string{"oom", "sleeper", "spin", "server", "ledger"} // server by package main, ledger by package runtime
+	tested := []string{"oom", "sleeper", "spin", "server", "keyvalue", "resp", "bank", "ledger"} // servers by package main, ledger by package runtime
 	goldens := []string{}
 	for _, c := range Cases() {
 		if !c.Go {

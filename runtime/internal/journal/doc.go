@@ -23,8 +23,8 @@
 //
 // # Concurrency
 //
-// All methods belong to the guest's goroutine, but for Interrupt, [Journal.Retire] and
-// [Journal.Replayed].
+// All methods belong to the guest's goroutine, but for Interrupt, [Journal.Retire],
+// [Journal.Length] and [Journal.Replayed].
 //
 // FORMAT.md describes the files.
 package journal

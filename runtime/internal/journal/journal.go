@@ -6,6 +6,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync/atomic"
+	"time"
 
 	"perdure/internal/durable"
 	"perdure/runtime/internal/wasi"
@@ -87,6 +89,10 @@ type Journal struct {
 	dirty  bool     // records since the last sync
 	since  int      // bytes recorded since the last cut
 	full   bool     // Full has been called
+
+	// Of any goroutine: since, and when the last cut was, or the past began to be played.
+	length atomic.Int64
+	cutAt  atomic.Pointer[time.Time]
 
 	quiet  bool // calls of the host itself, which are no answers to the guest
 	failed bool // by a panic
@@ -182,6 +188,7 @@ func (j *Journal) Begin(state []byte) error {
 		j.seal(opBirth, 0, 0, len(state))
 	}
 	j.base()
+	j.noteCut()
 	return nil
 }
 
@@ -286,6 +293,7 @@ func (j *Journal) seal(o op, k key, errno wasi.Errno, n int) {
 	j.seg.seal(o, uint32(k), uint16(errno), n)
 	j.dirty = true
 	j.since += j.seg.tail - before
+	j.length.Store(int64(j.since))
 	if uint64(j.since) > j.opt.Max {
 		j.wantCut()
 	}
@@ -339,8 +347,26 @@ func (j *Journal) Cut() (Position, bool) {
 	at, ok := j.base()
 	if ok {
 		j.broken, j.ailing, j.full, j.since = false, false, false, 0
+		j.noteCut()
 	}
 	return at, ok
+}
+
+// noteCut notes when a past begins, which the next crash would have played.
+func (j *Journal) noteCut() {
+	now := time.Now()
+	j.length.Store(int64(j.since))
+	j.cutAt.Store(&now)
+}
+
+// Length tells how many bytes are recorded since the last cut, and how long that is ago. To play them
+// takes about as long at most: waiting is not played, and the past that was played before is counted.
+// Any goroutine may call it.
+func (j *Journal) Length() (bytes int64, since time.Duration) {
+	if at := j.cutAt.Load(); at != nil {
+		since = time.Since(*at)
+	}
+	return j.length.Load(), since
 }
 
 // rotate begins a new segment. Where that cannot be, the old one goes on.

@@ -14,14 +14,34 @@ func (j *Journal) MakeSocket(network string) (wasi.Handle, wasi.Errno) {
 		if r.err() != wasi.ESUCCESS {
 			return wasi.NoHandle, r.err()
 		}
-		return j.add(object{real: wasi.NoHandle, dead: wasi.ECONNRESET, kind: wasi.KindConnection, fd: -1}), wasi.ESUCCESS
+		o := object{real: wasi.NoHandle, dead: wasi.ECONNRESET, kind: wasi.KindConnection, fd: -1}
+		o.made, o.socket = &wasi.MadeSocket{Network: network, Phase: wasi.PhaseNew}, recordedSocket(r)
+		return j.add(o), wasi.ESUCCESS
 	}
 	real, errno := j.k.MakeSocket(network)
-	j.put(opMakeSocket, k, errno)
+	j.putSocket(opMakeSocket, k, errno, real)
 	if errno != wasi.ESUCCESS {
 		return wasi.NoHandle, errno
 	}
 	return j.add(object{real: real, kind: wasi.KindConnection}), wasi.ESUCCESS
+}
+
+// putSocket records an answer that is a socket, as the keeper knows it.
+func (j *Journal) putSocket(o op, k key, errno wasi.Errno, real wasi.Handle) {
+	var s wasi.SocketState
+	if errno == wasi.ESUCCESS {
+		s, _ = j.k.Socket(real)
+	}
+	j.put(o, k, errno, int64(s.Keeper), int64(s.ID))
+}
+
+// recordedSocket is the reverse; nil if no keeper had it.
+func recordedSocket(r record) *wasi.SocketState {
+	keeper, id := uint64(r.number(0)), uint64(r.number(1))
+	if id == 0 {
+		return nil
+	}
+	return &wasi.SocketState{Keeper: keeper, ID: id}
 }
 
 // Remake implements wasi.Kernel. The host calls it at a start only.
@@ -40,8 +60,11 @@ func (j *Journal) Remake(made wasi.MadeSocket, state *wasi.SocketState) (wasi.Ha
 func (j *Journal) Bind(h wasi.Handle, a wasi.Address) (wasi.Address, wasi.Errno) {
 	k := key(0).text(a.String())
 	if r, ok := j.replay(opBind, k); ok {
-		j.changed(h)
-		return decodeAddress(r.payload), r.err()
+		at := decodeAddress(r.payload)
+		if made := j.madeOf(h); made != nil && r.err() == wasi.ESUCCESS {
+			made.Phase, made.Bound = wasi.PhaseBound, wasi.Text(at.String())
+		}
+		return at, r.err()
 	}
 	real, errno := j.outside(h)
 	var at wasi.Address
@@ -56,7 +79,10 @@ func (j *Journal) Bind(h wasi.Handle, a wasi.Address) (wasi.Address, wasi.Errno)
 func (j *Journal) StartListening(h wasi.Handle, backlog int) (wasi.Handle, wasi.Errno) {
 	k := key(0).num(int64(backlog))
 	if r, ok := j.replay(opListen, k); ok {
-		j.changed(h)
+		if made := j.madeOf(h); made != nil && r.err() == wasi.ESUCCESS {
+			made.Phase, made.Backlog = wasi.PhaseListening, backlog
+			j.object(h).socket = recordedSocket(r)
+		}
 		return h, r.err()
 	}
 	real, errno := j.outside(h)
@@ -65,24 +91,29 @@ func (j *Journal) StartListening(h wasi.Handle, backlog int) (wasi.Handle, wasi.
 			j.object(h).real = real
 		}
 	}
-	j.put(opListen, k, errno)
+	j.putSocket(opListen, k, errno, real)
 	return h, errno
 }
 
 // Connect implements wasi.Kernel.
 func (j *Journal) Connect(h wasi.Handle, a wasi.Address) wasi.Errno {
-	if j.playing {
-		j.changed(h)
+	errno := j.effect(opConnect, key(0).text(a.String()), h, false, func(real wasi.Handle) wasi.Errno { return j.k.Connect(real, a) })
+	if made := j.madeOf(h); made != nil && (errno == wasi.ESUCCESS || errno == wasi.EINPROGRESS) {
+		made.Phase, made.Remote = wasi.PhaseConnected, wasi.Text(a.String())
+		if s := j.object(h).socket; s != nil {
+			s.Position.Dialled = true
+		}
 	}
-	return j.effect(opConnect, key(0).text(a.String()), h, false, func(real wasi.Handle) wasi.Errno { return j.k.Connect(real, a) })
+	return errno
 }
 
-// changed notes that a socket is not any more what it was before the past: it cannot be made
-// again.
-func (j *Journal) changed(h wasi.Handle) {
-	if o := j.object(h); o != nil {
-		o.made, o.socket = nil, nil
+// madeOf returns what is known of a socket that the guest made, while the past is played; nil if
+// it is none.
+func (j *Journal) madeOf(h wasi.Handle) *wasi.MadeSocket {
+	if o := j.object(h); o != nil && j.playing {
+		return o.made
 	}
+	return nil
 }
 
 // RecvFrom implements wasi.Kernel.
@@ -154,9 +185,13 @@ func (j *Journal) SocketOption(h wasi.Handle, option wasi.SocketOption) (int32, 
 
 // SetSocketOption implements wasi.Kernel.
 func (j *Journal) SetSocketOption(h wasi.Handle, option wasi.SocketOption, value int32) wasi.Errno {
-	return j.effect(opSetOption, key(0).num(int64(option), int64(value)), h, false, func(real wasi.Handle) wasi.Errno {
+	errno := j.effect(opSetOption, key(0).num(int64(option), int64(value)), h, false, func(real wasi.Handle) wasi.Errno {
 		return j.k.SetSocketOption(real, option, value)
 	})
+	if made := j.madeOf(h); made != nil && errno == wasi.ESUCCESS {
+		made.Options = append(made.Options, wasi.SocketOptionValue{Option: option, Value: value})
+	}
+	return errno
 }
 
 // SocketName implements wasi.Kernel.

@@ -33,7 +33,7 @@ type object struct {
 	gone  bool      // its name was removed, or never known
 
 	socket *wasi.SocketState // as the keeper knows it; nil if it does not
-	made   *wasi.MadeSocket  // that the guest made, before the past; nil if it has changed since
+	made   *wasi.MadeSocket  // that the guest made; nil if it is none
 	early  []byte            // was received by the call under way at the crash
 	sent   int               // bytes that the call under way had sent
 
@@ -102,7 +102,12 @@ func (j *Journal) Promise(a wasi.Attachment) wasi.Handle {
 	o := object{real: wasi.NoHandle, kind: a.Kind, root: a.Root, path: a.Path, flags: a.Flags, stat: a.Stat, fd: a.FD,
 		dead: wasi.EIO, gone: a.Path == ""}
 	if a.Kind != wasi.KindFile {
-		o.kind, o.dead, o.made, o.stream = wasi.KindConnection, wasi.ECONNRESET, a.Made, a.Kind == wasi.KindConnection
+		o.kind, o.dead, o.stream = wasi.KindConnection, wasi.ECONNRESET, a.Kind == wasi.KindConnection
+		if a.Made != nil {
+			made := *a.Made
+			made.Options = append([]wasi.SocketOptionValue(nil), made.Options...)
+			o.made = &made
+		}
 		if a.Socket != nil {
 			s := *a.Socket
 			o.socket = &s

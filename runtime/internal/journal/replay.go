@@ -25,6 +25,7 @@ func (j *Journal) Continue(at Position, accept func(flaw error) error) error {
 		}
 	}
 	j.past, j.last, j.playing = p, p.base.clocks, true
+	j.noteCut()
 	if p.records == 0 && !j.opt.Offline {
 		j.nowPlayed() // yet a first call may have been under way, and is settled as any other
 	}
