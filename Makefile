@@ -118,6 +118,12 @@ release-check: ## build the release twice, in two places and with nothing cached
 systemd: deb ## install, upgrade, reboot and remove that package under a real systemd; needs Debian and root
 	bash packaging/test/systemd.sh
 
+.PHONY: redis
+redis: ## the key-value guest against Redis, by redis-benchmark; installs them where it may
+	@command -v redis-server >/dev/null && command -v redis-benchmark >/dev/null || \
+	  { apt-get update -qq && apt-get install -y --no-install-recommends redis-server redis-tools; }
+	$(GO) test -tags slow -run '^$$' -bench Redis -benchtime 1x -timeout 0 .
+
 .PHONY: guests
 guests: ## rebuild the guest programs of testdata/guests; installs compilers where it may
 	bash testdata/guests/build.sh

@@ -177,7 +177,7 @@ func (d *demo) end() error {
 			continue // nothing was started
 		}
 		// The daemon has suspended them, unless it was dead already.
-		if h, err := worker.Find(p.state); err == nil {
+		if h, err := p.worker(); err == nil {
 			all = append(all, h.Signal(syscall.SIGKILL))
 			<-h.Done()
 		}
@@ -194,12 +194,21 @@ func (d *demo) addGuest(ctx context.Context, path string) error {
 	check := d.command("check", "--", path)
 	var said bytes.Buffer
 	check.Stdout, check.Stderr = &said, &said
-	if err := check.Run(); err != nil {
+	err = check.Start()
+	if err == nil {
+		stop := context.AfterFunc(ctx, func() { _ = check.Process.Kill() }) // it may have ended
+		err = check.Wait()
+		stop()
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
 		return &statusError{status: exitRefused, err: fmt.Errorf("%s cannot be shown: %s", path, strings.TrimSpace(said.String()))}
 	}
 	d.guest = &demoProgram{name: "yours", what: "is " + path, source: src, check: checkNothing}
 	d.programs = append(d.programs, d.guest)
-	return ctx.Err()
+	return nil
 }
 
 // guestOver tells whether the viewer's program has ended or failed by itself.

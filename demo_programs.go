@@ -87,6 +87,25 @@ type demoProgram struct {
 	state      string // directory of the process
 	output     *demoOutput
 	client     *demoClient // of a server; nil before there is one
+
+	finding sync.Mutex
+	found   *worker.Handle // the last that was found; nil if none was
+}
+
+// worker returns the worker that runs the program now.
+func (p *demoProgram) worker() (*worker.Handle, error) {
+	p.finding.Lock()
+	defer p.finding.Unlock()
+	if p.found != nil { // each handle has a descriptor, until its worker ends
+		select {
+		case <-p.found.Done():
+		default:
+			return p.found, nil
+		}
+	}
+	h, err := worker.Find(p.state)
+	p.found = h
+	return h, err
 }
 
 func (p *demoProgram) look() { p.demoSaved.look(p.state) }
@@ -100,9 +119,8 @@ func (p *demoProgram) saved() int {
 func (p *demoProgram) row() demoRow {
 	r := p.demoSaved.row()
 	r.name, r.doing = p.name, p.where()
-	if _, err := worker.Find(p.state); err == nil {
-		r.alive = true
-	}
+	_, err := p.worker()
+	r.alive = err == nil
 	return r
 }
 
@@ -144,7 +162,7 @@ type demoMark struct {
 // mark says where the program is.
 func (p *demoProgram) mark() demoMark {
 	m := demoMark{done: p.done(), where: p.where(), time: time.Now()}
-	if h, err := worker.Find(p.state); err == nil {
+	if h, err := p.worker(); err == nil {
 		m.pid = h.PID()
 	}
 	return m
@@ -152,7 +170,7 @@ func (p *demoProgram) mark() demoMark {
 
 // kill kills the worker, and says where the program was when it was dead.
 func (p *demoProgram) kill() (demoMark, error) {
-	h, err := worker.Find(p.state)
+	h, err := p.worker()
 	if err != nil {
 		return demoMark{}, fmt.Errorf("%s: %w", p.name, err)
 	}

@@ -120,6 +120,7 @@ func exampleServer(t *testing.T, name string) *server {
 
 // TestExampleChat wants a talk to go on over a kill, on the same connections, and who comes later to see what was said.
 func TestExampleChat(t *testing.T) {
+	t.Parallel()
 	s := exampleServer(t, "chat")
 	s.start()
 	ann, bob := newLines(t, s), newLines(t, s)
@@ -143,6 +144,7 @@ func TestExampleChat(t *testing.T) {
 
 // TestExampleKV wants the table to be there after a kill.
 func TestExampleKV(t *testing.T) {
+	t.Parallel()
 	s := exampleServer(t, "kv")
 	s.start()
 	c := newLines(t, s)
@@ -161,6 +163,7 @@ func TestExampleKV(t *testing.T) {
 
 // TestExamplesNeedAListener wants the servers to say what they lack.
 func TestExamplesNeedAListener(t *testing.T) {
+	t.Parallel()
 	cmd := example(t, "examples/kv.wasm", nil)
 	var said bytes.Buffer
 	cmd.Stderr = &said

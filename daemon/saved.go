@@ -65,8 +65,6 @@ type Archive struct {
 	Runs [][4]uint64 `json:"runs"`
 	// Sockets are those that the guest had.
 	Sockets []Socket `json:"sockets"`
-	// JournalBytes is the size of the files of the journal now, which grow by a MiB at a time.
-	JournalBytes int64 `json:"journal_bytes"`
 }
 
 // Socket is a socket of a guest as a generation has it.
@@ -182,7 +180,7 @@ func (d *Daemon) diff(ctx context.Context, name string, before, after uint64) (D
 
 // archive tells where the pages of a generation are, 0 for the newest that is well. No page is read.
 func (d *Daemon) archive(ctx context.Context, name string, generation uint64) (Archive, error) {
-	u, s, err := d.saved(name)
+	_, s, err := d.saved(name)
 	if err != nil {
 		return Archive{}, err
 	}
@@ -204,8 +202,7 @@ func (d *Daemon) archive(ctx context.Context, name string, generation uint64) (A
 	for _, k := range sockets {
 		out.Sockets = append(out.Sockets, Socket{k.FD, k.Kind, k.Local, k.Remote, k.Kept, k.Position.Consumed, k.Position.Written})
 	}
-	out.JournalBytes, err = runtime.JournalBytes(u.dir)
-	return out, err
+	return out, nil
 }
 
 // fork makes a new process of a generation of another, 0 for the newest. It is stopped.

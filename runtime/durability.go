@@ -110,7 +110,7 @@ func (p *Process) restoreHost(state []byte, at *journal.Position) error {
 	if err := take(); err != nil {
 		return err
 	}
-	return p.quietly(func() error {
+	err := p.quietly(func() error {
 		host, warnings, err := wasi.Restore(state, p.wasiConfig(), p.behind)
 		if err != nil {
 			return err
@@ -122,6 +122,10 @@ func (p *Process) restoreHost(state []byte, at *journal.Position) error {
 		}
 		return nil
 	})
+	if err != nil || p.journal == nil {
+		return err
+	}
+	return p.journal.GoLiveSoon()
 }
 
 // takeJournal goes on with the journal that there is, or begins one. A process that does not

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 
 	"perdure/runtime/internal/engine"
@@ -110,24 +108,4 @@ func (p *Process) takeOffline(state []byte, at *journal.Position) error {
 		p.event(WarningEvent{fmt.Sprintf("the journal can be followed only as far as it is whole: %v", flaw)})
 		return nil
 	})
-}
-
-// JournalBytes returns the size of the files of the journal of the process in dir, which grow by a MiB at a time; also while
-// that runs. 0 if there is none.
-func JournalBytes(dir string) (total int64, err error) {
-	entries, err := os.ReadDir(filepath.Join(dir, journalDir))
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
-	for _, e := range entries {
-		info, ierr := e.Info()
-		if errors.Is(ierr, fs.ErrNotExist) {
-			continue // its generation is durable by now
-		}
-		if ierr != nil {
-			return 0, ierr
-		}
-		total += info.Size()
-	}
-	return total, err
 }

@@ -78,23 +78,24 @@ func answer(s *Spec) error {
 			_, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, 1, 0, 0)
 			return errno
 		},
-		"denied: keys":                   func() error { _, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_USER_KEYRING, true); return err },
-		"denied: a netlink socket":       func() error { return socket(unix.AF_NETLINK, unix.SOCK_DGRAM) },
-		"denied: a raw socket":           func() error { return socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC) },
-		"denied: connect":                func() error { c, err := net.Dial("tcp", q.TCP); return closed(c, err) },
-		"allowed: connect to what is to": func() error { c, err := net.Dial("tcp", q.Allowed); return closed(c, err) },
-		"denied: listen":                 func() error { l, err := net.Listen("tcp", "127.0.0.1:0"); return closed(l, err) },
-		"denied: limits of another":      func() error { return unix.Prlimit(os.Getppid(), unix.RLIMIT_CORE, nil, &unix.Rlimit{}) },
-		"allowed: its own limits":        func() error { return unix.Prlimit(0, unix.RLIMIT_CORE, nil, &unix.Rlimit{}) },
-		"allowed: its own directory":     func() error { return os.WriteFile(filepath.Join(s.Dir, "mine"), nil, 0o600) },
-		"allowed: read what is to":       func() error { _, err := os.ReadFile(q.ReadOnly); return err },
-		"allowed: write what is to":      func() error { return os.WriteFile(filepath.Join(q.Writable, "mine"), nil, 0o600) },
-		"allowed: rename there":          func() error { return renameThere(q.Writable) },
-		"allowed: random bytes":          func() error { _, err := os.Open("/dev/urandom"); return err },
-		"allowed: itself":                func() error { _, err := os.ReadFile("/proc/self/status"); return err },
-		"allowed: signal itself":         func() error { return unix.Kill(os.Getpid(), 0) },
-		"allowed: executable memory":     executableMemory,
-		"allowed: threads of its own":    func() error { return inThreads(8, func() error { return nil }) },
+		"denied: keys":                        func() error { _, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_USER_KEYRING, true); return err },
+		"denied: a netlink socket":            func() error { return socket(unix.AF_NETLINK, unix.SOCK_DGRAM) },
+		"denied: a raw socket":                func() error { return socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC) },
+		"denied: connect":                     func() error { c, err := net.Dial("tcp", q.TCP); return closed(c, err) },
+		"allowed: connect to what is to":      func() error { c, err := net.Dial("tcp", q.Allowed); return closed(c, err) },
+		"denied: listen":                      func() error { l, err := net.Listen("tcp", "127.0.0.1:0"); return closed(l, err) },
+		"denied: limits of another":           func() error { return unix.Prlimit(os.Getppid(), unix.RLIMIT_CORE, nil, &unix.Rlimit{}) },
+		"allowed: its own limits":             func() error { return unix.Prlimit(0, unix.RLIMIT_CORE, nil, &unix.Rlimit{}) },
+		"allowed: its own directory":          func() error { return os.WriteFile(filepath.Join(s.Dir, "mine"), nil, 0o600) },
+		"allowed: read what is to":            func() error { _, err := os.ReadFile(q.ReadOnly); return err },
+		"allowed: write what is to":           func() error { return os.WriteFile(filepath.Join(q.Writable, "mine"), nil, 0o600) },
+		"allowed: rename there":               func() error { return renameThere(q.Writable) },
+		"allowed: keep what is removed there": func() error { return keepRemoved(q.Writable, filepath.Join(s.Dir, "unlinked")) },
+		"allowed: random bytes":               func() error { _, err := os.Open("/dev/urandom"); return err },
+		"allowed: itself":                     func() error { _, err := os.ReadFile("/proc/self/status"); return err },
+		"allowed: signal itself":              func() error { return unix.Kill(os.Getpid(), 0) },
+		"allowed: executable memory":          executableMemory,
+		"allowed: threads of its own":         func() error { return inThreads(8, func() error { return nil }) },
 	}
 	answers := make(map[string]string)
 	for what, try := range tries {
@@ -172,6 +173,25 @@ func renameThere(dir string) error {
 		return err
 	}
 	return os.Rename(filepath.Join(dir, "here"), filepath.Join(dir, "below", "there"))
+}
+
+// keepRemoved gives a file another name before its own is removed, as the journal does with one that is open.
+func keepRemoved(dir, kept string) error {
+	if err := os.MkdirAll(kept, 0o700); err != nil {
+		return err
+	}
+	path := filepath.Join(dir, "removed")
+	if err := os.WriteFile(path, []byte("still open"), 0o600); err != nil {
+		return err
+	}
+	if err := os.Link(path, filepath.Join(kept, "0-0")); err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(kept, "0-0"), os.O_RDWR, 0)
+	return closed(f, err)
 }
 
 func executableMemory() error {

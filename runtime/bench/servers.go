@@ -380,11 +380,11 @@ func (s *suite) criu() error {
 			return nil
 		}),
 		compare.Way{Name: "ours", Run: func() (time.Duration, error) {
-			cuts, err := s.cuts(mib, mib*256, 15, 2)
+			cuts, err := s.cuts(mib, mib*256, 15, 1)
 			if err != nil {
 				return 0, err
 			}
-			return cuts[1].Pause + cuts[1].Encode + cuts[1].Sync, nil
+			return cuts[0].Pause + cuts[0].Encode + cuts[0].Sync, nil
 		}})
 	if err != nil {
 		return err

@@ -16,6 +16,11 @@
 // restart looks whether the effect is there already. Pipes and terminals cannot be asked: what
 // the last call wrote there may come twice.
 //
+// # Output
+//
+// With Options.Sync the record is durable before each effect. What is sent on an accepted
+// connection waits until the guest polls, so that one sync does for all of it.
+//
 // # Handles
 //
 // The Journal hands out handles of its own, which stay the same when what is behind them is

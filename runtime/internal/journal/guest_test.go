@@ -487,6 +487,9 @@ func (l *life) run(at int, after bool) {
 		g.host, warnings, err = wasi.Restore(s.wasi, cfg, j)
 		return err
 	})
+	if err == nil {
+		err = j.GoLiveSoon()
+	}
 	if err == nil && s == nil {
 		var state []byte
 		if err = j.Quiet(func() (err error) { state, err = g.host.Save(); return err }); err == nil {

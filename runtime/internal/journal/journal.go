@@ -251,6 +251,7 @@ func (j *Journal) create(seq uint64) bool {
 		j.lose(err)
 		return false
 	}
+	s.busy = !j.opt.Sync
 	j.seg, j.seq = s, seq
 	return true
 }
@@ -384,6 +385,7 @@ func (j *Journal) rotate() {
 		j.lose(err)
 	}
 	_ = j.seg.close() // what was stored to the mapping is in the file
+	next.busy = !j.opt.Sync
 	j.seg, j.seq = next, next.seq
 }
 

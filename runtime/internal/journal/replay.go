@@ -85,6 +85,7 @@ func (j *Journal) resume() error {
 		return fmt.Errorf("go on in journal %s: %w", s.path, err)
 	}
 	p.segs = p.segs[:len(p.segs)-1]
+	s.busy = !j.opt.Sync
 	j.seg, j.seq, j.since = s, s.seq, p.bytes
 	flaw := p.flaw
 	if err := j.closePast(); err != nil {
@@ -141,6 +142,24 @@ func (j *Journal) GoLive() error {
 	for i := range j.objects {
 		if n, sent := j.ahead(&j.objects[i]); n > 0 || sent > 0 {
 			return errors.New("the call that was under way at the crash is not finished yet")
+		}
+	}
+	return j.goLive(nil)
+}
+
+// GoLiveSoon attaches what is promised if there is no past to be played and no connection shows that
+// a call was under way: who restores is attached then before it says so. It follows the restoring
+// of the host, and is no call of the host's own.
+func (j *Journal) GoLiveSoon() error {
+	if !j.playing || j.opt.Offline {
+		return nil
+	}
+	if _, more := j.peek(); more {
+		return nil
+	}
+	for i := range j.objects {
+		if n, sent := j.ahead(&j.objects[i]); n > 0 || sent > 0 {
+			return nil
 		}
 	}
 	return j.goLive(nil)

@@ -53,8 +53,7 @@ static void grow(void) {
   free(from);
 }
 
-static void set(const char *key, size_t key_size, const char *value, size_t size) {
-  uint64_t hash = digest(DIGEST_START, key, key_size);
+static void set(const char *key, size_t key_size, uint64_t hash, const char *value, size_t size) {
   struct entry **at = find(key, key_size, hash), *e = *at;
   if (!e) {
     e = must(malloc(sizeof *e + key_size));
@@ -98,10 +97,25 @@ static void put(struct buffer *b, const char *data, size_t n) {
 
 static void put_text(struct buffer *b, const char *text) { put(b, text, strlen(text)); }
 
+enum { DIGITS = 20 }; // of a number, with its sign
+
+// decimal writes a number that ends where end points, and returns where it begins.
+static char *decimal(char *end, long long v) {
+  unsigned long long n = v < 0 ? 0 - (unsigned long long)v : (unsigned long long)v;
+  do
+    *--end = (char)('0' + n % 10);
+  while (n /= 10);
+  if (v < 0)
+    *--end = '-';
+  return end;
+}
+
 // put_number puts a number between a letter and the end of a line.
 static void put_number(struct buffer *b, char letter, long long v) {
-  char text[24];
-  put(b, text, (size_t)snprintf(text, sizeof text, "%c%lld\r\n", letter, v));
+  char text[1 + DIGITS + 2], *end = text + 1 + DIGITS, *begin = decimal(end, v);
+  *--begin = letter;
+  memcpy(end, "\r\n", 2);
+  put(b, begin, (size_t)(end + 2 - begin));
 }
 
 struct text {
@@ -140,17 +154,18 @@ static void answer(struct buffer *out, struct text *args, int n) {
     put(out, e->value, e->size);
     put_text(out, "\r\n");
   } else if (n == 3 && is(args[0], "SET")) {
-    set(args[1].data, args[1].size, args[2].data, args[2].size);
+    set(args[1].data, args[1].size, hash, args[2].data, args[2].size);
     put_text(out, "+OK\r\n");
   } else if (n == 2 && is(args[0], "INCR")) {
     struct entry *e = *find(args[1].data, args[1].size, hash);
     long long v = 0;
-    char text[24];
+    char text[DIGITS], *end = text + DIGITS;
     if (e && (!number((struct text){e->value, e->size}, &v) || v == LLONG_MAX)) {
       put_text(out, "-ERR value is not an integer or out of range\r\n");
       return;
     }
-    set(args[1].data, args[1].size, text, (size_t)snprintf(text, sizeof text, "%lld", ++v));
+    char *begin = decimal(end, ++v);
+    set(args[1].data, args[1].size, hash, begin, (size_t)(end - begin));
     put_number(out, ':', v);
   } else if (n > 1 && is(args[0], "DEL")) {
     long long gone = 0;
