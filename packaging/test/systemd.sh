@@ -262,7 +262,7 @@ talk
 server=$(inside perdure inspect server --json | sed -n 's/^ *"pid": \([0-9]*\),$/\1/p' | head -n 1)
 inside kill -KILL "$server"
 talks
-inside perdure inspect server | sed 's/^/        /; s/ *$//' | grep -A 3 sockets
+within 60 'inside perdure inspect server | grep -q "at the last restore 2 went on, 0 were lost, 0 reset"' 'perdure inspect shows the sockets'
 
 step 'the keeper of the connections is restarted, executed anew, and killed'
 for how in restart reload restart; do
