@@ -279,5 +279,5 @@ func TestKill(t *testing.T) {
 	if underRace {
 		names = names[:len(names)-4]
 	}
-	killTest(t, names, 6, 4)
+	killTest(t, names, 4, 6)
 }

@@ -179,5 +179,5 @@ func TestSuspend(t *testing.T) {
 		}
 		return s.Go && s.Name != "go-goroutines"
 	})
-	suspendTest(t, ss, 1, 8)
+	suspendTest(t, ss, 1, 6)
 }
