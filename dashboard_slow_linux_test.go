@@ -16,9 +16,9 @@ import (
 
 // newDashboard starts a daemon with a dashboard and some programs.
 func newDashboard(t *testing.T, token string) (s *served, address string) {
-	address = "127.0.0.1:" + freeTCP(t)
+	address = freeAddress(t)
 	s = newServed(t, fmt.Sprintf("[dashboard]\naddress = %q\ntoken = %q\n[limits]\nconfine = false\n[snapshot]\nevery = \"300ms\"\n"+
-		"[process.memory]\nargs = [\"0\", \"50\"]\n[process.kv]\nlisten = [\"tcp://127.0.0.1:%s\"]\n", address, token, freeTCP(t)))
+		"[process.memory]\nargs = [\"0\", \"50\"]\n[process.kv]\nlisten = [\"tcp://%s\"]\n", address, token, freeAddress(t)))
 	s.start()
 	return s, address
 }

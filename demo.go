@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"perdure/daemon"
+	"perdure/runtime/bench"
 )
 
 // The programs of the demonstration. They are compiled from C and know nothing of Perdure.
@@ -91,7 +92,7 @@ func (d *demo) begin(ctx context.Context) error {
 		}
 	}
 	d.client = daemon.NewClient(d.path("s"))
-	address, err := freeAddress()
+	address, err := bench.FreeAddress()
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -80,7 +79,7 @@ func TestGuides(t *testing.T) {
 
 func runGuide(t *testing.T, file string, slow bool) {
 	dir := shortDir(t)
-	port := freeTCP(t)
+	_, port, _ := strings.Cut(freeAddress(t), ":")
 	var script strings.Builder
 	script.WriteString("set -euo pipefail\n")
 	ran := 0
@@ -215,18 +214,4 @@ func shortDir(t *testing.T) string {
 		}
 	})
 	return dir
-}
-
-func freeTCP(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
 }

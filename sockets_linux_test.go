@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"perdure/runtime/bench"
 )
 
 // server is a guest that serves clients, in one perdure after the other.
@@ -35,12 +37,7 @@ type server struct {
 // newServer makes a server on a free port. The guest's descriptor 3 is its listener.
 func newServer(t testing.TB, guest string, flags ...string) *server {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &server{t: t, dir: t.TempDir(), address: l.Addr().String()}
-	l.Close()
+	s := &server{t: t, dir: t.TempDir(), address: freeAddress(t)}
 	s.args = append([]string{"run", "--verbose", "--listen", "tcp://" + s.address}, flags...)
 	s.args = append(s.args, guest)
 	t.Cleanup(func() {
@@ -50,6 +47,16 @@ func newServer(t testing.TB, guest string, flags ...string) *server {
 		s.endKeeper()
 	})
 	return s
+}
+
+// freeAddress returns an address on which nobody listens now.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	address, err := bench.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return address
 }
 
 func guestPath(t testing.TB, name string) string {

@@ -30,17 +30,6 @@ func goGuest(t testing.TB, name string) string {
 	return out
 }
 
-// freePort returns a port that was free just now.
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // newMaker makes a server of which the guest makes the sockets; args are its arguments.
 func newMaker(t testing.TB, guest string, flags []string, args ...string) *server {
 	t.Helper()
@@ -61,11 +50,11 @@ func TestMadeSockets(t *testing.T) {
 	t.Run("listen", func(t *testing.T) { testMadeListener(t, guest) })
 	t.Run("dial", func(t *testing.T) { testDialler(t, guest) })
 	t.Run("datagrams", func(t *testing.T) {
-		address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+		address := freeAddress(t)
 		testDatagrams(t, newMaker(t, guest, []string{"--allow-bind", "udp://127.0.0.1:*"}, "datagrams", address), address)
 	})
 	t.Run("given", func(t *testing.T) {
-		address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+		address := freeAddress(t)
 		testDatagrams(t, newMaker(t, guest, []string{"--listen", "udp://" + address}, "given"), address)
 	})
 	t.Run("refused", func(t *testing.T) { testRefused(t, guest) })

@@ -164,15 +164,6 @@ func (s *suite) saved(process string) uint64 {
 	return list[len(list)-1].Number
 }
 
-// freeAddress returns an address of this machine on which nobody listens now.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
-}
-
 // dial opens connections to a server that may not listen yet.
 func dial(ctx context.Context, address string, n int) (list []net.Conn, err error) {
 	for limit := time.Now().Add(patience); len(list) < n; {

@@ -33,7 +33,7 @@ func (s *suite) serve(guest, name string, flags ...string) (*server, error) {
 		return nil, err
 	}
 	v := &server{s: s}
-	if v.address, err = freeAddress(); err != nil {
+	if v.address, err = FreeAddress(); err != nil {
 		return nil, err
 	}
 	v.args = append([]string{"run", "--quiet", "--state", filepath.Join(s.dir, "state"), "--cache", filepath.Join(s.dir, "cache"),
@@ -210,7 +210,7 @@ func (s *suite) redis() (err error) {
 	if err != nil {
 		return &notHere{"redis-server is not installed (Debian: redis-server)"}
 	}
-	address, err := freeAddress()
+	address, err := FreeAddress()
 	if err != nil {
 		return err
 	}
