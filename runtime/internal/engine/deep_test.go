@@ -97,7 +97,7 @@ func testDeepStack(t *testing.T, share float64) {
 	}
 }
 
-func TestDeepStack(t *testing.T) { testDeepStack(t, 0.2) }
+func TestDeepStack(t *testing.T) { testDeepStack(t, 0.02) }
 
 // TestFrameTooLarge holds that a frame for which there is no room at all is not taken for a
 // trap of the guest.
