@@ -22,17 +22,23 @@ func suspendedSubject(t *testing.T, s subject, every time.Duration) (*bench, *Sa
 	t.Helper()
 	b := newBench(t, s, s.Long)
 	b.opt.Every = every
-	ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
+	return b, aMoment(t, b, 150*time.Millisecond)
+}
+
+// aMoment runs a process for so long and returns it as it lies on disk then.
+func aMoment(t *testing.T, b *bench, long time.Duration) *Saved {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), long)
 	defer cancel()
 	r, err := b.life(ctx, nil)
 	if err != nil || !r.Suspended {
-		t.Fatalf("run of %s: got %+v, %v; want it suspended", s.Name, r, err)
+		t.Fatalf("run of %s: got %+v, %v; want it suspended", b.opt.Name, r, err)
 	}
 	saved, err := OpenSaved(b.opt.Dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b, saved
+	return saved
 }
 
 func frameNames(bt *Backtrace) []string {
@@ -45,8 +51,11 @@ func frameNames(bt *Backtrace) []string {
 
 // TestBacktraceOfWaiting wants the functions by name, the call that waits and for how long it has yet to.
 func TestBacktraceOfWaiting(t *testing.T) {
-	_, saved := suspendedSubject(t, subject{Case: guests.Case{Name: "sleeper", Guest: "sleeper", Long: []string{"600000"}}}, 0)
+	b, saved := suspendedSubject(t, subject{Case: guests.Case{Name: "sleeper", Guest: "sleeper", Long: []string{"600000"}}}, 0)
 	bt, err := saved.Backtrace(t.Context(), 0)
+	for more := time.Second; err == nil && bt.Pending == nil && more < time.Minute; more *= 2 { // it has not come to that yet
+		bt, err = aMoment(t, b, more).Backtrace(t.Context(), 0)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
