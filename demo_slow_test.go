@@ -77,7 +77,7 @@ func (r *demoRun) within(pattern string) string {
 
 // TestDemo wants the demonstration to come to its end, with a program of the viewer's, and to leave nothing behind.
 func TestDemo(t *testing.T) {
-	r := startDemo(t, "--guest", guestPath(t, "sort"))
+	r := startDemo(t, "--guest", guestPath(t, "spin")) // which does not end
 	r.end(0)
 	for _, want := range []string{
 		`(?m)^ +[0-9.]+ s  kill -9 [0-9]+, the worker of counter, at [0-9]+ [0-9a-f]{16}$`,
