@@ -3,14 +3,12 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -152,41 +150,11 @@ func TestSoakKeepAlive(t *testing.T) {
 // TestSoakDialler kills a guest that has dialled out, since its birth and between generations: its connection goes on.
 func TestSoakDialler(t *testing.T) {
 	r := testSeed(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	s := newMaker(t, goGuest(t, "sockets"), []string{"--every", "0", "--allow-connect", "tcp://127.0.0.1:*"}, "dial", l.Addr().String())
-	in, out, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	defer out.Close()
-	s.stdin = in
-	s.start()
-	s.prints("connected", 1)
-	c, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(20 * time.Minute)); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewReader(c)
-	kills := soak(6, 1000)
-	for i := range kills {
-		fmt.Fprintf(out, "line %d\n", i)
-		got, err := lines.ReadString('\n')
-		if err != nil || got != fmt.Sprintf("line %d\n", i) {
-			t.Fatalf("the server got %q, %v after %d kills\n%s", got, err, i, end(s.stderr.String()))
-		}
-		time.Sleep(time.Duration(r.IntN(10)) * time.Millisecond) // anywhere
-		s.kill()
-		fmt.Fprintf(c, "answer %d\n", i)
-		s.start()
-		s.prints(fmt.Sprintf("answer %d\n", i), 1)
+	d := newDialler(t, goGuest(t, "sockets"))
+	for i := range soak(6, 1000) {
+		d.talk(i, func() {
+			time.Sleep(time.Duration(r.IntN(10)) * time.Millisecond) // anywhere
+			d.kill()
+		})
 	}
 }

@@ -23,7 +23,7 @@ type place struct {
 	state   string // the flag
 	keyFile string // the flag
 	contact *contact
-	chosen  string // the directory, by existing
+	chosen  string // the directory, once it was asked for
 }
 
 // addStateFlag gives a command the flag that says where processes are.
@@ -47,8 +47,9 @@ func (p *place) dir() (string, error) {
 	if p.chosen != "" {
 		return p.chosen, nil
 	}
-	dir, _, err := p.said()
-	return dir, err
+	var err error
+	p.chosen, _, err = p.said()
+	return p.chosen, err
 }
 
 // said returns the directory that the flags and the environment name; where they name none, that of the user, and false.
@@ -80,19 +81,24 @@ func (p *place) ofDaemon() (string, error) {
 // existing returns the directory of a process that should be there. Where nobody has said which is meant it is the user's
 // own, or else that of the daemon that runs here.
 func (p *place) existing(name string) (string, error) {
-	own, err := p.process(name)
-	if err != nil || p.contact == nil || p.chosen != "" {
-		return own, err
+	if err := checkName(name); err != nil {
+		return "", err
 	}
-	is := func(dir string) bool {
-		_, err := os.Lstat(dir)
-		return err == nil
-	}
-	if _, named, _ := p.said(); named || is(own) {
-		return own, nil
-	}
-	if daemons, err := p.ofDaemon(); err == nil && is(filepath.Join(daemons, name)) {
-		p.chosen = daemons
+	if p.contact != nil && p.chosen == "" {
+		has := func(dir string) bool {
+			_, err := os.Lstat(filepath.Join(dir, name))
+			return err == nil
+		}
+		dir, named, err := p.said()
+		if err != nil {
+			return "", err
+		}
+		if !named && !has(dir) {
+			if daemons, err := p.ofDaemon(); err == nil && has(daemons) {
+				dir = daemons
+			}
+		}
+		p.chosen = dir
 	}
 	return p.process(name)
 }

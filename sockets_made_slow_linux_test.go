@@ -103,8 +103,16 @@ func testMadeListener(t *testing.T, guest string) {
 	}
 }
 
-// testDialler takes a dial, and then the connection, through restarts.
-func testDialler(t *testing.T, guest string) {
+// dialler is a guest that has dialled out: what is typed goes to the server, and what that answers is printed.
+type dialler struct {
+	*server
+	typed *os.File
+	conn  net.Conn // the server's side
+	lines *bufio.Reader
+}
+
+func newDialler(t *testing.T, guest string) *dialler {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -115,8 +123,7 @@ func testDialler(t *testing.T, guest string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer in.Close()
-	defer out.Close()
+	t.Cleanup(func() { in.Close(); out.Close() })
 	s.stdin = in
 	s.start()
 	s.prints("connected", 1)
@@ -124,18 +131,32 @@ func testDialler(t *testing.T, guest string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
-	lines := bufio.NewReader(c)
+	t.Cleanup(func() { c.Close() })
+	if err := c.SetDeadline(time.Now().Add(20 * time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	return &dialler{s, out, c, bufio.NewReader(c)}
+}
+
+// talk sends the i-th line each way; the guest is away, as left by leave, when the answer to it comes.
+func (d *dialler) talk(i int, leave func()) {
+	d.t.Helper()
+	fmt.Fprintf(d.typed, "line %d\n", i)
+	got, err := d.lines.ReadString('\n')
+	if err != nil || got != fmt.Sprintf("line %d\n", i) {
+		d.t.Fatalf("line %d: the server got %q, %v\n%s", i, got, err, end(d.stderr.String()))
+	}
+	leave()
+	fmt.Fprintf(d.conn, "answer %d\n", i)
+	d.start()
+	d.prints(fmt.Sprintf("answer %d\n", i), 1)
+}
+
+// testDialler takes a dial, and then the connection, through restarts.
+func testDialler(t *testing.T, guest string) {
+	d := newDialler(t, guest)
 	for i := range 4 {
-		fmt.Fprintf(out, "line %d\n", i)
-		got, err := lines.ReadString('\n')
-		if err != nil || got != fmt.Sprintf("line %d\n", i) {
-			t.Fatalf("the server got %q, %v\n%s", got, err, end(s.stderr.String()))
-		}
-		s.suspend()
-		fmt.Fprintf(c, "answer %d\n", i)
-		s.start()
-		s.prints(fmt.Sprintf("answer %d\n", i), 1)
+		d.talk(i, d.suspend)
 	}
 }
 

@@ -135,14 +135,11 @@ func (c *consoles) detach(a *console) {
 // writes is missed. Typed are bytes that the client has sent already.
 func (c *consoles) serve(conn *net.UnixConn, welcome string, typed io.Reader) {
 	a, ok := c.attach(conn)
-	if !ok {
-		_, _ = io.WriteString(conn, welcome)
-		_ = conn.Close() // it has heard of it
-		return
+	if ok {
+		defer c.detach(a)
 	}
-	defer c.detach(a)
-	if _, err := io.WriteString(conn, welcome); err != nil {
-		_ = conn.Close() // it is gone
+	if _, err := io.WriteString(conn, welcome); err != nil || !ok {
+		_ = conn.Close() // it is gone, or the guest has ended
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())

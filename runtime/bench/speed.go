@@ -19,26 +19,23 @@ type kernel struct {
 
 var kernels = []kernel{{"fib", 6}, {"gemm", 10}, {"sha256", 2}, {"interp", 1}, {"qsort", 2}, {"tree", 6}, {"strs", 25}, {"list", 11}}
 
-// code is a program in the ways that are compared.
+// code is a program in the two ways that are compared.
 type code struct {
-	plain, again *compare.Plain // the second is the control
-	hot          *compare.Hot
+	plain *compare.Plain
+	hot   *compare.Hot
 }
 
 func (s *suite) compile(src []byte) (c code, err error) {
 	if c.plain, err = compare.CompilePlain(s.cache, src); err != nil {
 		return c, err
 	}
-	if c.again, err = compare.CompilePlain(s.cache, src); err != nil {
-		return c, errors.Join(err, c.plain.Close())
-	}
 	if c.hot, err = compare.CompileHot(s.cache, src); err != nil {
-		return c, errors.Join(err, c.plain.Close(), c.again.Close())
+		return c, errors.Join(err, c.plain.Close())
 	}
 	return c, nil
 }
 
-func (c *code) close() error { return errors.Join(c.plain.Close(), c.again.Close(), c.hot.Close()) }
+func (c *code) close() error { return errors.Join(c.plain.Close(), c.hot.Close()) }
 
 // speed compares instrumented guests, of which no cut is wanted, with the same guests on stock wazero.
 func (s *suite) speed() (err error) {
@@ -70,50 +67,67 @@ func (s *suite) speed() (err error) {
 	return s.sqlite(9)
 }
 
-func (s *suite) kernelsOf(src []byte, turns int, times map[string][3][]float64) (err error) {
+// kernelsOf adds the medians of the kernels to times: plain, instrumented, and plain once more, which is the control.
+func (s *suite) kernelsOf(src []byte, turns int, times map[string][3][]float64) error {
+	t, err := s.race(src, src, "plain again", turns)
+	for name, medians := range t {
+		all := times[name]
+		for i := range all {
+			all[i] = append(all[i], medians[i])
+		}
+		times[name] = all
+	}
+	return err
+}
+
+// race lets each kernel run in turns: plain, instrumented, and as another module has it on stock wazero. It returns the
+// medians in this order, by kernel.
+func (s *suite) race(src, other []byte, what string, turns int) (medians map[string][3]float64, err error) {
 	c, err := s.compile(src)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
+	third, err := compare.CompilePlain(s.cache, other)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, third.Close()) }()
 	callPlain, endPlain, err := c.plain.Instantiate()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, endPlain()) }()
-	callAgain, endAgain, err := c.again.Instantiate()
+	callThird, endThird, err := third.Instantiate()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, endAgain()) }()
+	defer func() { err = errors.Join(err, endThird()) }()
 	in, box, err := c.hot.Instantiate(nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, in.Close(), box.Close()) }()
+	medians = make(map[string][3]float64)
 	for _, k := range kernels {
 		if err := s.ctx.Err(); err != nil {
-			return err
+			return nil, err
 		}
 		name := "bench_" + k.name
 		f, err := c.hot.Export(name)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		t, err := compare.Turns(turns,
 			onThread("plain", func() error { return callPlain(name, k.reps) }),
 			onThread("instrumented", func() error { _, err := in.Run(f, k.reps); return err }),
-			onThread("plain again", func() error { return callAgain(name, k.reps) }))
+			onThread(what, func() error { return callThird(name, k.reps) }))
 		if err != nil {
-			return err
+			return nil, err
 		}
-		all := times[k.name]
-		for i := range all {
-			all[i] = append(all[i], t[i].Median())
-		}
-		times[k.name] = all
+		medians[k.name] = [3]float64{t[0].Median(), t[1].Median(), t[2].Median()}
 	}
-	return nil
+	return medians, nil
 }
 
 // onThread is a way that is measured in processor time of its thread.
@@ -169,7 +183,7 @@ func unlessExited(err error) error {
 
 // asyncify compares with what Binaryen does to make a program suspendable. It can be suspended in calls of the host only;
 // Perdure also stops in loops.
-func (s *suite) asyncify() (err error) {
+func (s *suite) asyncify() error {
 	tool, err := exec.LookPath("wasm-opt")
 	if err != nil {
 		return &notHere{"wasm-opt is not installed (Debian: binaryen)"}
@@ -193,47 +207,14 @@ func (s *suite) asyncify() (err error) {
 	if err != nil {
 		return err
 	}
-	a, err := compare.CompilePlain(s.cache, turned)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, a.Close()) }()
-	c, err := s.compile(src)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, c.close()) }()
-	callA, endA, err := a.Instantiate()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, endA()) }()
-	callPlain, endPlain, err := c.plain.Instantiate()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, endPlain()) }()
-	in, box, err := c.hot.Instantiate(nil)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, in.Close(), box.Close()) }()
-	var theirs, ours []float64
 	turns := s.pick(3, 11)
-	for _, k := range kernels {
-		name := "bench_" + k.name
-		f, err := c.hot.Export(name)
-		if err != nil {
-			return err
-		}
-		t, err := compare.Turns(turns,
-			onThread("plain", func() error { return callPlain(name, k.reps) }),
-			onThread("asyncify", func() error { return callA(name, k.reps) }),
-			onThread("instrumented", func() error { _, err := in.Run(f, k.reps); return err }))
-		if err != nil {
-			return err
-		}
-		theirs, ours = append(theirs, t[1].Median()/t[0].Median()), append(ours, t[2].Median()/t[0].Median())
+	medians, err := s.race(src, turned, "asyncify", turns)
+	if err != nil {
+		return err
+	}
+	var theirs, ours []float64
+	for _, m := range medians {
+		ours, theirs = append(ours, m[1]/m[0]), append(theirs, m[2]/m[0])
 	}
 	s.add("asyncify.geomean", "x", compare.Geomean(theirs), turns*len(kernels), "the same kernels with Asyncify, which stops in host calls only, to plain wazero")
 	s.add("asyncify.worst", "x", slices.Max(theirs), turns, "the worst of them")
