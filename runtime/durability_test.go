@@ -137,6 +137,11 @@ func (l *lasting) sweep(stride int) {
 				l.t.Fatalf("%s: status %d\n%s", what, status, w.describe())
 			}
 			p.calm(w, what)
+			if p.ended() { // it was at closing its files
+				got := p.outcome()
+				got.compare(l.t, &l.want)
+				continue
+			}
 			p.finish(what)
 			replays++
 		}
