@@ -103,7 +103,9 @@ func (s *served) ready(ctx context.Context) int {
 	return n
 }
 
-// TestServeFigures measures the daemon with many idle processes. PERDURE_MANY says how many, instead of 40.
+// TestServeFigures measures the daemon with many idle processes. PERDURE_MANY says how many,
+// instead of 40, and PERDURE_REST for how long they have been idle when the daemon is measured at
+// rest.
 func TestServeFigures(t *testing.T) {
 	many := 40
 	if n, err := strconv.Atoi(os.Getenv("PERDURE_MANY")); err == nil {
@@ -140,6 +142,9 @@ func TestServeFigures(t *testing.T) {
 	t.Logf("daemon: %d MiB", rss(s.cmd.Process.Pid)>>20)
 
 	// The daemon at rest.
+	if rest, err := time.ParseDuration(os.Getenv("PERDURE_REST")); err == nil {
+		<-time.After(rest)
+	}
 	before, at := cpu(t, s.cmd.Process.Pid), time.Now()
 	<-time.After(10 * time.Second)
 	used := cpu(t, s.cmd.Process.Pid) - before
