@@ -32,6 +32,23 @@ func (g *Generation) Runs() iter.Seq[PageRun] {
 	}
 }
 
+// Stored goes through the pages that Restore will write, in runs as long as they get: the first page and how many.
+// All others are zero. It reads nothing.
+func (g *Generation) Stored() iter.Seq2[uint64, uint64] {
+	return func(yield func(first, count uint64) bool) {
+		links := g.pages.links
+		for page := 0; page < len(links); {
+			first := page
+			for page < len(links) && (links[page] != 0) == (links[first] != 0) {
+				page++
+			}
+			if links[first] != 0 && !yield(uint64(first), uint64(page-first)) {
+				return
+			}
+		}
+	}
+}
+
 // SectionInfo says what a section is and where its bytes are.
 type SectionInfo struct {
 	Name       string

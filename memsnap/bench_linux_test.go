@@ -175,6 +175,10 @@ func BenchmarkRestore(b *testing.B) {
 	const size = 1 << 30
 	s := openStore(b, Options{CommitWorkers: 2})
 	m := anonymous(b, size)
+	// As a runtime should, for what Stored tells.
+	if err := unix.Madvise(m, unix.MADV_HUGEPAGE); err != nil {
+		b.Fatal(err)
+	}
 	fillCompressible(m, 1)
 	w := begin(b, s, 0)
 	w.SetPages(size / PageSize)

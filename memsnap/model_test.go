@@ -68,6 +68,17 @@ func checkState(g *Generation, want state, r *rand.Rand) error {
 	if info := g.Info(); info.PagesZero != zeros || info.PagesNew+info.PagesLinked+info.PagesZero != info.Pages {
 		return fmt.Errorf("the report counts wrongly, there are %d zero pages: %+v", zeros, info)
 	}
+	stored := make([]bool, len(want.pages))
+	for first, count := range g.Stored() {
+		for i := first; i < first+count; i++ {
+			stored[i] = true
+		}
+	}
+	for i, seed := range want.pages {
+		if stored[i] != (seed != 0) {
+			return fmt.Errorf("page %d is said to be stored: %v", i, stored[i])
+		}
+	}
 	if len(want.pages) > 0 {
 		page, i := make([]byte, PageSize), r.IntN(len(want.pages))
 		if err := g.ReadPage(uint64(i), page); err != nil {

@@ -158,9 +158,10 @@ func BenchmarkGenerationSize(b *testing.B) {
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
 			// The guest sleeps between its rounds: of the cuts that follow a round the first
-			// has its pages, unless it came within the round, and the rest nothing.
-			o := Options{Name: "dirty", Program: guests.Path(b, "dirty"), Args: []string{"dirty", "0", "-", c.mib, c.pages, "-400"},
-				Every: 30 * time.Millisecond, MaxShare: 1}
+			// has its pages, unless it came within the round, and the rest nothing. Generations
+			// before the first with nothing are of its start.
+			o := Options{Name: "dirty", Program: guests.Path(b, "dirty"), Args: []string{"dirty", "0", "-", c.mib, c.pages, "-1500"},
+				Every: time.Second, MaxShare: 1}
 			var p *Process
 			o.Events = func(e Event) {
 				ev, ok := e.(CommittedEvent)
@@ -172,7 +173,7 @@ func BenchmarkGenerationSize(b *testing.B) {
 				switch {
 				case g.PagesNew == 0:
 					unchanged = append(unchanged, size)
-				case g.PagesNew >= c.n:
+				case len(unchanged) > 0 && g.PagesNew >= c.n:
 					changed = append(changed, size)
 					limits = append(limits, size/(1.03*memsnap.PageSize*float64(g.PagesNew)+4096))
 				}

@@ -3,6 +3,7 @@ package runtime
 import (
 	"cmp"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -56,10 +57,19 @@ func escapeGlob(path string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(path)
 }
 
-// sumOfMachineCode is for damage, not for forgery: who may write here may write the state.
-func sumOfMachineCode(b []byte) []byte {
-	s := xxh3.Hash128(b).Bytes()
-	return s[:]
+// sumOfMachineCode is for damage, not for forgery: who may write here may write the state. It
+// reads through a small buffer: fresh memory for tens of megabytes costs more than their sum.
+func sumOfMachineCode(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := xxh3.New128()
+	if _, err := io.CopyBuffer(h, struct{ io.Reader }{f}, make([]byte, 256<<10)); err != nil {
+		return "", err
+	}
+	return string(h.Sum(nil)), nil
 }
 
 // clean removes what has not the right sum, and the oldest cold code of what is too much.
@@ -71,10 +81,10 @@ func (c *machineCache) clean() error {
 	var errs []error
 	var good []machineFile
 	for _, p := range paths {
-		b, err := os.ReadFile(p)
-		sum, serr := os.ReadFile(p + sumSuffix)
+		want, err := os.ReadFile(p + sumSuffix)
+		sum, serr := sumOfMachineCode(p)
 		st, sterr := os.Stat(p)
-		if err == nil && serr == nil && sterr == nil && string(sum) == string(sumOfMachineCode(b)) {
+		if err == nil && serr == nil && sterr == nil && string(want) == sum {
 			good = append(good, machineFile{p, st.Size(), st.ModTime()})
 			continue
 		}
@@ -139,9 +149,9 @@ func (c *machineCache) seal() error {
 		if _, err := os.Stat(p + sumSuffix); err == nil {
 			continue
 		}
-		b, err := os.ReadFile(p)
+		sum, err := sumOfMachineCode(p)
 		if err == nil {
-			err = os.WriteFile(p+sumSuffix, sumOfMachineCode(b), 0o600)
+			err = os.WriteFile(p+sumSuffix, []byte(sum), 0o600)
 		}
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, err)

@@ -327,6 +327,9 @@ func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 	if err := p.mem.Zero(); err != nil {
 		return err
 	}
+	for first, n := range g.Stored() {
+		p.mem.Expect(first, n)
+	}
 	if err := g.Restore(ctx, p.mem.Bytes()[:size]); err != nil {
 		return err
 	}

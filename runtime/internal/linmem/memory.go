@@ -251,6 +251,15 @@ func (m *Memory) zero() error {
 	return nil
 }
 
+// Expect says that n pages, counted from page first, are about to be written, all of them, so that the kernel may back
+// them by huge pages: one fault then, where there would be hundreds. Once they are tracked, a write dirties a page of
+// PageSize bytes as ever. It is advice; what is beyond the size is left out.
+func (m *Memory) Expect(first, n uint64) {
+	nPages := m.size.Load() / PageSize
+	first = min(first, nPages)
+	m.space.expect(first*PageSize, (first+min(n, nPages-first))*PageSize)
+}
+
 // Close gives everything back: the mapping, which no slice from Bytes and no guest may touch afterwards, and the
 // descriptors. A second Close does nothing.
 func (m *Memory) Close() error {

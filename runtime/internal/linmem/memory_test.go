@@ -280,6 +280,44 @@ func TestTrackMakesEverythingClean(t *testing.T) {
 	})
 }
 
+// TestExpectedPages holds that pages are tracked one by one when the kernel was free to back them by huge pages.
+func TestExpectedPages(t *testing.T) {
+	eachTracker(t, func(t *testing.T, kind Tracker) {
+		g := newGuest(t, Options{Tracker: kind}, 16*mib)
+		const first, end = 300, 3800
+		g.Expect(first, end-first)
+		g.Expect(4000, 1<<40)
+		g.Expect(1<<40, 1)
+		g.write(span(first, end)...)
+		if err := g.Track(); err != nil {
+			t.Fatal(err)
+		}
+		g.shadow = append(g.shadow[:0], g.Bytes()...)
+		g.wantCollect()
+		g.write(299, 300, 1024, 1025, 2000, 3799, 3800)
+		g.wantCollect(299, 300, 1024, 1025, 2000, 3799, 3800)
+		g.write(1024, 1500, 3000)
+		peeked := g.peek()
+		g.write(1024, 1026)
+		g.settle(peeked)
+		g.wantCollect(1024, 1026)
+		if err := g.MarkDirty(2500, 2); err != nil {
+			t.Fatal(err)
+		}
+		g.wantCollect(2500, 2501)
+		if err := g.Zero(); err != nil {
+			t.Fatal(err)
+		}
+		g.collect()
+		g.wantShadow()
+		g.write(1024)
+		if got := g.collect(); !slices.Contains(got, 1024) {
+			t.Fatalf("Collect emitted %v", got)
+		}
+		g.wantShadow()
+	})
+}
+
 func TestGrowthBetweenCollects(t *testing.T) {
 	eachTracker(t, func(t *testing.T, kind Tracker) {
 		g := newGuest(t, Options{Tracker: kind}, 0)

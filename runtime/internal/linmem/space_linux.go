@@ -21,9 +21,9 @@ func reserve(length uint64) (*space, error) {
 		return nil, fmt.Errorf("mmap: %w", err)
 	}
 	s := &space{base: base, length: length}
-	// Small pages only. Huge ones would make one written byte 512 dirty pages and 2 MiB of memory, the first write
-	// after a cut would have to split them, and what is written often ends up as small pages anyway; what they save,
-	// an idle scan, takes less than a millisecond per GiB. BenchmarkHugePages measures it.
+	// Small pages only, but for what is expected. Huge ones would make one written byte 512 dirty pages and 2 MiB of
+	// memory, the first write after a cut would have to split them, and what is written often ends up as small pages
+	// anyway; what they save, an idle scan, takes less than a millisecond per GiB. BenchmarkHugePages measures it.
 	// EINVAL: a kernel built without huge pages.
 	if err := unix.Madvise(unsafe.Slice((*byte)(base), length), unix.MADV_NOHUGEPAGE); err != nil && err != unix.EINVAL {
 		_ = s.release()
@@ -50,6 +50,19 @@ func (s *space) grow(size uint64) error {
 	}
 	s.accessible.Store(size)
 	return nil
+}
+
+// hugePage is the size of a huge page on amd64 and, with pages of 4 KiB, on arm64.
+const hugePage = 2 << 20
+
+// expect asks for huge pages where they lie within the bytes [from, to).
+func (s *space) expect(from, to uint64) {
+	offset := uint64(uintptr(s.base)) % hugePage
+	from = (offset+from+hugePage-1)/hugePage*hugePage - offset
+	to = (offset+to)/hugePage*hugePage - offset
+	if offset+from < offset+to {
+		_ = unix.Madvise(s.bytes(to)[from:], unix.MADV_HUGEPAGE) // small ones do, too
+	}
 }
 
 func (s *space) zero() error {

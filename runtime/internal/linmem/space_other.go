@@ -28,6 +28,8 @@ func (s *space) grow(size uint64) error {
 	return nil
 }
 
+func (s *space) expect(uint64, uint64) {}
+
 func (s *space) zero() error {
 	clear(s.memory)
 	return nil
