@@ -158,13 +158,12 @@ func (s *server) endKeeper() {
 	}
 }
 
-func (s *server) dial() *net.TCPConn {
+func (s *server) dial() client {
 	s.t.Helper()
 	for limit := time.Now().Add(patience); ; {
 		c, err := net.DialTimeout("tcp", s.address, patience)
 		if err == nil {
-			soon(s.t, c)
-			return c.(*net.TCPConn)
+			return client{c.(*net.TCPConn)}
 		}
 		if !errors.Is(err, syscall.ECONNREFUSED) || time.Now().After(limit) {
 			s.t.Fatalf("%v\n%s", err, end(s.stderr.String()))
@@ -173,12 +172,21 @@ func (s *server) dial() *net.TCPConn {
 	}
 }
 
-// soon bounds how long a client waits from now on.
-func soon(t testing.TB, c net.Conn) {
-	t.Helper()
-	if err := c.SetDeadline(time.Now().Add(2 * patience)); err != nil {
-		t.Fatal(err)
+// client is a connection of a test. Each of its reads and writes ends in time.
+type client struct{ *net.TCPConn }
+
+func (c client) Read(b []byte) (int, error) {
+	if err := c.SetReadDeadline(time.Now().Add(2 * patience)); err != nil {
+		return 0, err
 	}
+	return c.TCPConn.Read(b)
+}
+
+func (c client) Write(b []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(2 * patience)); err != nil {
+		return 0, err
+	}
+	return c.TCPConn.Write(b)
 }
 
 // burst is how many bytes a client sends at most without a pause. The server would have nothing else to do, and a
@@ -188,7 +196,7 @@ const burst = 512 << 10
 // stream is a client of an echo server that checks every byte. What it sends is a function of seed and position.
 type stream struct {
 	seed     uint64
-	conn     *net.TCPConn
+	conn     client
 	sent     atomic.Int64
 	received atomic.Int64
 	pause    time.Duration // at most, between two pieces
@@ -203,7 +211,7 @@ func (c *stream) byteAt(position int64) byte {
 	return byte((x ^ x>>29) >> (8 * (uint(position) & 7)))
 }
 
-func newStream(conn *net.TCPConn, seed uint64, pause time.Duration) *stream {
+func newStream(conn client, seed uint64, pause time.Duration) *stream {
 	c := &stream{seed: seed, conn: conn, pause: pause, quit: make(chan struct{}), writer: make(chan struct{}), done: make(chan error, 1)}
 	go c.write()
 	go func() { c.done <- c.read() }()
@@ -237,10 +245,7 @@ func (c *stream) write() {
 		for i := range b[:n] {
 			b[i] = c.byteAt(at + int64(i))
 		}
-		k, err := 0, c.conn.SetWriteDeadline(time.Now().Add(2*patience))
-		if err == nil {
-			k, err = c.conn.Write(b[:n])
-		}
+		k, err := c.conn.Write(b[:n])
 		at += int64(k)
 		c.sent.Store(at)
 		if err != nil {
@@ -256,10 +261,7 @@ func (c *stream) read() error {
 	b := make([]byte, 64<<10)
 	var at int64
 	for {
-		n, err := 0, c.conn.SetReadDeadline(time.Now().Add(2*patience))
-		if err == nil {
-			n, err = c.conn.Read(b)
-		}
+		n, err := c.conn.Read(b)
 		for i := range b[:n] {
 			if b[i] != c.byteAt(at+int64(i)) {
 				return fmt.Errorf("%w at %d", errTorn, at+int64(i))

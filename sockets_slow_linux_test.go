@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -47,7 +46,7 @@ func TestSoakManyConnections(t *testing.T) {
 	n := soak(1000, 9500)
 	s := newServer(t, guestPath(t, "server"), "--every", "0")
 	s.start()
-	conns := make([]*net.TCPConn, n)
+	conns := make([]client, n)
 	began := time.Now()
 	for i := range conns {
 		conns[i] = s.dial()
@@ -58,7 +57,6 @@ func TestSoakManyConnections(t *testing.T) {
 		began := time.Now()
 		first := time.Duration(0)
 		for i, c := range conns {
-			soon(t, c)
 			if _, err := io.WriteString(c, text); err != nil {
 				t.Fatalf("connection %d: %v", i, err)
 			}
@@ -124,7 +122,7 @@ func (s *server) savedSockets(n int) {
 func TestConnectionStates(t *testing.T) {
 	s := newServer(t, guestPath(t, "server"), "--every", "0")
 	s.start()
-	read := func(c *net.TCPConn, want string) {
+	read := func(c client, want string) {
 		t.Helper()
 		b := make([]byte, len(want))
 		if _, err := io.ReadFull(c, b); err != nil || string(b) != want {
@@ -133,7 +131,7 @@ func TestConnectionStates(t *testing.T) {
 	}
 	for _, planned := range []bool{true, false} {
 		idle, halfClosed, closing, urgent, gone := s.dial(), s.dial(), s.dial(), s.dial(), s.dial()
-		for _, c := range []*net.TCPConn{idle, halfClosed, closing, urgent, gone} {
+		for _, c := range []client{idle, halfClosed, closing, urgent, gone} {
 			fmt.Fprint(c, "hello")
 			read(c, "hello")
 		}
@@ -176,7 +174,7 @@ func TestConnectionStates(t *testing.T) {
 		s.start()
 		read(urgent, "be!hind")
 		read(halfClosed, "last words")
-		for _, c := range []*net.TCPConn{halfClosed, closing} {
+		for _, c := range []client{halfClosed, closing} {
 			if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
 				t.Errorf("planned %v: %d bytes, %v, want the end", planned, n, err)
 			}
@@ -279,7 +277,6 @@ func TestTLSServer(t *testing.T) {
 	r := testSeed(t)
 	restarts := soak(3, 100)
 	for i := range restarts {
-		soon(t, c)
 		sent := make([]byte, 1+r.IntN(100000))
 		for i := range sent {
 			sent[i] = byte(r.Uint32())

@@ -184,6 +184,11 @@ func (d *Daemon) inspect(ctx context.Context, u *unit) Inspection {
 			i.Sockets, i.SocketsGone = append(i.Sockets, s.Sockets...), append(i.SocketsGone, s.Gone...)
 		}
 	}
+	if w == nil {
+		list := d.savedSockets(ctx, u, i.Generation)
+		i.SocketCounts.Open = len(list)
+		i.Sockets = append(i.Sockets, list[:min(len(list), worker.MaxSockets)]...)
+	}
 	if st.Last != nil {
 		g := describeGeneration(*st.Last)
 		i.Last = &g
@@ -192,4 +197,20 @@ func (d *Daemon) inspect(ctx context.Context, u *unit) Inspection {
 		i.File, i.FileProgram = v.file.path, v.file.sha256
 	}
 	return i
+}
+
+// savedSockets returns the sockets that a process without a worker has, and will go on with.
+func (d *Daemon) savedSockets(ctx context.Context, u *unit, generation uint64) []runtime.SavedSocket {
+	if generation == 0 {
+		return nil
+	}
+	_, s, err := d.saved(u.name)
+	if err != nil {
+		return nil
+	}
+	list, err := s.Sockets(ctx, generation)
+	if err != nil {
+		return nil // it was purged, or is damaged, which verify tells
+	}
+	return list
 }

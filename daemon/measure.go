@@ -17,6 +17,7 @@ type measured struct{ d *Daemon }
 // Processes returns what is known of each process.
 func (m measured) Processes() []metrics.Process {
 	units := m.d.known()
+	m.d.refresh(context.Background(), units) // for a moment at most
 	list := make([]metrics.Process, 0, len(units))
 	for _, u := range units {
 		v, _, st, _ := u.look()
@@ -30,7 +31,7 @@ func (m measured) Processes() []metrics.Process {
 		list = append(list, metrics.Process{
 			Name: p.Name, State: string(p.State), Restarts: p.Restarts, Generation: p.Generation, MemoryBytes: p.MemoryBytes,
 			Sockets: st.Sockets.Open, SocketsResumed: st.Sockets.Resumed, SocketsLost: st.Sockets.Lost, SocketsReset: st.Sockets.Reset,
-			Started: p.Started, Tally: tally,
+			JournalBytes: st.Journal.Bytes, Started: p.Started, Tally: tally,
 		})
 	}
 	return list

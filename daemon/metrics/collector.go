@@ -21,7 +21,7 @@ type collector struct {
 	state, restarts, generation, memory, started *prometheus.Desc
 	snapshots, failures, pause, pages, bytes     *prometheus.Desc
 	lastTime, lastPages, lastBytes               *prometheus.Desc
-	sockets, restored                            *prometheus.Desc
+	sockets, restored, journal                   *prometheus.Desc
 	version                                      string
 }
 
@@ -48,6 +48,7 @@ func newCollector(source Source, version string) *collector {
 		started:    process("start_time_seconds", "When the worker began, in seconds since the epoch; absent without a worker."),
 		sockets:    process("sockets", "Sockets of the guest, as of its last cut."),
 		restored:   process("restored_sockets", "What has become of the sockets at the last restore.", "outcome"),
+		journal:    process("journal_bytes", "What is recorded since the last cut, and would be played again after a kill."),
 		snapshots:  process("snapshots_total", "Generations committed since the daemon knows the process."),
 		failures:   process("snapshot_failures_total", "Generations that could not be made since the daemon knows the process."),
 		pause:      process("snapshot_pause_seconds", "How long the guest stood still for a generation."),
@@ -64,7 +65,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.build, c.processes, c.unlisted, c.state, c.restarts, c.generation, c.memory, c.started,
 		c.snapshots, c.failures, c.pause, c.pages, c.bytes, c.lastTime, c.lastPages, c.lastBytes,
-		c.sockets, c.restored,
+		c.sockets, c.restored, c.journal,
 	} {
 		ch <- d
 	}
@@ -109,6 +110,7 @@ func (c *collector) collect(ch chan<- prometheus.Metric, p Process, gauge func(*
 	gauge(c.restored, float64(p.SocketsResumed), p.Name, "resumed")
 	gauge(c.restored, float64(p.SocketsLost), p.Name, "lost")
 	gauge(c.restored, float64(p.SocketsReset), p.Name, "reset")
+	gauge(c.journal, float64(p.JournalBytes), p.Name)
 	if !p.Started.IsZero() {
 		gauge(c.started, seconds(p.Started), p.Name)
 	}

@@ -35,7 +35,7 @@ func (d *daemon) Ready() error         { return d.ready }
 
 // counter has committed two generations and failed at one.
 func counter() Process {
-	p := Process{Name: "counter", State: "running", Restarts: 3, Generation: 17, MemoryBytes: 1 << 20, Sockets: 7, SocketsResumed: 6, SocketsLost: 1, SocketsReset: 2, Started: time.Unix(1_700_000_000, 500_000_000)}
+	p := Process{Name: "counter", State: "running", Restarts: 3, Generation: 17, MemoryBytes: 1 << 20, Sockets: 7, JournalBytes: 4096, SocketsResumed: 6, SocketsLost: 1, SocketsReset: 2, Started: time.Unix(1_700_000_000, 500_000_000)}
 	p.Tally.Commit(Generation{Time: time.Unix(1_700_000_001, 0), Pause: 200 * time.Microsecond, DirtyPages: 10, StoredBytes: 1000})
 	p.Tally.Commit(Generation{Time: time.Unix(1_700_000_002, 0), Pause: 2 * time.Second, DirtyPages: 5, StoredBytes: 300})
 	p.Tally.Fail()
@@ -83,6 +83,10 @@ perdure_process_last_snapshot_stored_bytes{process="counter"} 300
 # HELP perdure_process_last_snapshot_time_seconds When the newest generation was committed, in seconds since the epoch.
 # TYPE perdure_process_last_snapshot_time_seconds gauge
 perdure_process_last_snapshot_time_seconds{process="counter"} 1.700000002e+09
+# HELP perdure_process_journal_bytes What is recorded since the last cut, and would be played again after a kill.
+# TYPE perdure_process_journal_bytes gauge
+perdure_process_journal_bytes{process="counter"} 4096
+perdure_process_journal_bytes{process="idle"} 0
 # HELP perdure_process_memory_bytes Size of the guest's linear memory.
 # TYPE perdure_process_memory_bytes gauge
 perdure_process_memory_bytes{process="counter"} 1.048576e+06

@@ -3,7 +3,7 @@ package metrics
 import "time"
 
 // Source is the daemon, as far as it is measured. Its methods are called from several goroutines
-// and must not wait for workers or disks.
+// and must not wait for disks, nor long for workers.
 type Source interface {
 	// Processes returns what is known of each process, in any order.
 	Processes() []Process
@@ -31,6 +31,8 @@ type Process struct {
 	// Sockets are those that the guest has; SocketsResumed, SocketsLost and SocketsReset what has become of them at the last
 	// restore.
 	Sockets, SocketsResumed, SocketsLost, SocketsReset int
+	// JournalBytes is how much is recorded since the last cut.
+	JournalBytes int64
 	// Started is when the worker began; zero if there is none.
 	Started time.Time
 	// Tally are the generations since the daemon knows the process.

@@ -150,8 +150,8 @@ func (s *server) status(rw http.ResponseWriter, _ *http.Request) error {
 	return writeJSON(rw, st)
 }
 
-// maxSockets bounds the sockets of an answer.
-const maxSockets = 4096
+// MaxSockets bounds the sockets of an answer.
+const MaxSockets = 4096
 
 func (s *server) sockets(rw http.ResponseWriter, _ *http.Request) error {
 	p, err := s.guest()
@@ -162,7 +162,7 @@ func (s *server) sockets(rw http.ResponseWriter, _ *http.Request) error {
 	if err != nil {
 		return err
 	}
-	list.Sockets = list.Sockets[:min(len(list.Sockets), maxSockets)]
+	list.Sockets = list.Sockets[:min(len(list.Sockets), MaxSockets)]
 	return writeJSON(rw, list)
 }
 
