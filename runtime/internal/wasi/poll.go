@@ -10,6 +10,9 @@ type pollScratch struct {
 	one  [1]PollFD
 	subs []subscription
 	fds  []PollFD
+	// clock tells that a clock is waited for, and wall that it is the wall clock. A server that
+	// waits for its clients only need not know the time, which costs as much as a system call.
+	clock, wall bool
 }
 
 // subscription is one thing that poll_oneoff waits for.
@@ -42,11 +45,8 @@ func pollOneoff(h *Host, m memory, a []uint64) (Errno, error) {
 	if !m.has(in, uint64(count)*sizeSubscription) || !m.has(out, uint64(count)*sizeEvent) || !m.has(result, 4) {
 		return EFAULT, nil
 	}
-	if h.issued < 0 {
-		h.issued = h.monotonic()
-	}
 	s := &h.poll
-	s.subs, s.fds = s.subs[:0], s.fds[:0]
+	s.subs, s.fds, s.clock, s.wall = s.subs[:0], s.fds[:0], false, false
 	for i := range uint64(count) {
 		sub, errno := h.subscribe(m[uint64(in)+i*sizeSubscription:][:sizeSubscription])
 		if errno != ESUCCESS {
@@ -90,8 +90,13 @@ func (h *Host) subscribeClock(sub *subscription, b []byte) {
 	default:
 		// A relative time passes as the guest's own time does, whatever clock it
 		// names: setting the wall clock does not change it.
+		if h.issued < 0 {
+			h.issued = h.monotonic()
+		}
 		sub.deadline = h.issued + min(timeout, math.MaxInt64-h.issued)
 	}
+	h.poll.clock = h.poll.clock || sub.errno == ESUCCESS
+	h.poll.wall = h.poll.wall || sub.wall
 }
 
 func (h *Host) subscribeFile(sub *subscription, fd uint32) {
@@ -168,8 +173,7 @@ func (h *Host) await(m memory, out uint32) (uint32, Errno, error) {
 		} else if errno != ESUCCESS {
 			return 0, errno, nil
 		}
-		now := h.monotonic()
-		wall, errno := h.now(ClockRealtime)
+		now, wall, errno := h.lookAtClocks()
 		if errno != ESUCCESS {
 			return 0, errno, nil
 		}
@@ -189,28 +193,40 @@ func (h *Host) await(m memory, out uint32) (uint32, Errno, error) {
 	}
 }
 
+// lookAtClocks returns the guest's monotonic time and the wall clock's, as far as the
+// subscriptions need them.
+func (h *Host) lookAtClocks() (now, wall int64, errno Errno) {
+	if h.poll.clock {
+		if now, errno = h.now(ClockMonotonic); errno != ESUCCESS {
+			return 0, 0, errno
+		}
+	}
+	if h.poll.wall {
+		wall, errno = h.now(ClockRealtime)
+	}
+	return now, wall, errno
+}
+
 // nextLook returns when to look at the subscriptions again, in kernel time: at
 // once if one is decided, at the earliest deadline otherwise, and never (-1) if
 // there is none.
 func (h *Host) nextLook() (int64, Errno) {
-	now, errno := h.k.Now(ClockMonotonic)
-	if errno != ESUCCESS {
-		return 0, errno
+	for i := range h.poll.subs {
+		if sub := &h.poll.subs[i]; sub.errno != ESUCCESS || sub.ready {
+			return 0, ESUCCESS
+		}
 	}
-	wall, errno := h.k.Now(ClockRealtime)
+	now, wall, errno := h.lookAtClocks()
 	if errno != ESUCCESS {
 		return 0, errno
 	}
 	left := int64(-1)
 	for i := range h.poll.subs {
 		sub := &h.poll.subs[i]
-		if sub.errno != ESUCCESS || sub.ready {
-			return 0, ESUCCESS
-		}
 		if sub.kind != eventClock {
 			continue
 		}
-		wait := max(0, sub.deadline-(now+h.monotonicBase))
+		wait := max(0, sub.deadline-now)
 		if sub.wall {
 			wait = min(max(0, sub.deadline-wall), wallRecheck)
 		}
@@ -221,6 +237,7 @@ func (h *Host) nextLook() (int64, Errno) {
 	if left < 0 {
 		return -1, ESUCCESS
 	}
+	now -= h.monotonicBase
 	return now + min(left, math.MaxInt64-now), ESUCCESS
 }
 

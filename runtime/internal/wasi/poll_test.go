@@ -288,3 +288,34 @@ func TestFifo(t *testing.T) {
 	g.closeLater(l)
 	g.want(ENXIO, "path_open", rootFD, 0, "sock", 0, RightFdWrite, 0, 0, &fd)
 }
+
+// clockCounter is a Kernel that counts how often its clocks are read.
+type clockCounter struct {
+	Kernel
+	n map[Clock]int
+}
+
+func (k clockCounter) Now(c Clock) (int64, Errno) {
+	k.n[c]++
+	return k.Kernel.Now(c)
+}
+
+// TestPollReadsNoClock holds that a clock is read only where it is waited for: it is a system call, and recorded.
+func TestPollReadsNoClock(t *testing.T) {
+	g := newGuest(t)
+	g.hostWrite("f", "text")
+	file := readSub(g.open("f", 0, readOnly))
+	k := clockCounter{g.h.k, map[Clock]int{}}
+	g.h.k = k
+	if got := fmt.Sprint(g.poll(file, readSub(0))); len(k.n) > 0 {
+		t.Errorf("%s: read clocks %v", got, k.n)
+	}
+	g.poll(file, clockSub{id: ClockMonotonic, timeout: time.Hour})
+	if k.n[ClockMonotonic] == 0 || k.n[ClockRealtime] > 0 {
+		t.Errorf("waiting for the monotonic clock reads clocks %v", k.n)
+	}
+	g.poll(file, clockSub{id: ClockRealtime, at: 1, flags: subclockAbstime})
+	if k.n[ClockRealtime] == 0 {
+		t.Errorf("waiting for the wall clock reads clocks %v", k.n)
+	}
+}

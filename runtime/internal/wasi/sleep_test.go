@@ -14,10 +14,10 @@ func TestSleepers(t *testing.T) {
 		name string
 		sub  func(g *guest) clockSub
 	}{
-		{"relative monotonic", func(*guest) clockSub { return clockSub{id: ClockMonotonic, timeout: 300 * time.Millisecond} }},
-		{"relative wall clock", func(*guest) clockSub { return clockSub{id: ClockRealtime, timeout: 300 * time.Millisecond} }},
+		{"relative monotonic", func(*guest) clockSub { return clockSub{id: ClockMonotonic, timeout: 900 * time.Millisecond} }},
+		{"relative wall clock", func(*guest) clockSub { return clockSub{id: ClockRealtime, timeout: 900 * time.Millisecond} }},
 		{"absolute monotonic", func(g *guest) clockSub {
-			return clockSub{id: ClockMonotonic, at: uint64(g.h.monotonic()) + 300e6, flags: subclockAbstime}
+			return clockSub{id: ClockMonotonic, at: uint64(g.h.monotonic()) + 900e6, flags: subclockAbstime}
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -25,7 +25,7 @@ func TestSleepers(t *testing.T) {
 			events := make(out, sizeEvent)
 			var n uint32
 			raws, fetch := g.marshal([]any{encodeSubs([]any{c.sub(g)}), events, 1, &n})
-			const sleep, down = 300e6, 100 * time.Millisecond
+			const sleep, down = 900e6, 100 * time.Millisecond
 			begin, real := g.h.monotonic(), time.Now()
 			deadline := int64(-1)
 			for range 3 {
