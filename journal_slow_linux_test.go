@@ -16,10 +16,10 @@ import (
 	"time"
 )
 
-func TestSoakIncrements(t *testing.T) { increments(t, soak(30, 10000)) }
+func TestSoakIncrements(t *testing.T) { increments(t, soak(300, 10000)) }
 
 // At level disk, where output waits, the same holds.
-func TestSoakIncrementsDisk(t *testing.T) { increments(t, soak(20, 5000), "--durability", "disk") }
+func TestSoakIncrementsDisk(t *testing.T) { increments(t, soak(60, 5000), "--durability", "disk") }
 
 func TestSoakConnectionsGoOnDisk(t *testing.T) {
 	if reset := randomKills(t, soak(20, 5000), "--durability", "disk"); reset > 0 {
@@ -40,7 +40,7 @@ func TestSoakBank(t *testing.T) {
 		b.args = append(b.args, fmt.Sprint(i), ports[0], ports[1], ports[2])
 		b.start()
 	}
-	kills := soak(36, 6000)
+	kills := soak(60, 6000)
 	for n := 0; n < kills; {
 		if n%5 > 0 {
 			for _, b := range banks {

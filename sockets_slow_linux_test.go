@@ -39,7 +39,7 @@ func TestSoakPlannedRestarts(t *testing.T) {
 
 func TestSoakKills(t *testing.T) { randomKills(t, soak(40, 10000), "--durability", "none") }
 
-func TestSoakConnectionsGoOn(t *testing.T) { goOn(t, soak(40, 10000)) }
+func TestSoakConnectionsGoOn(t *testing.T) { goOn(t, soak(80, 10000)) }
 
 // TestSoakManyConnections kills a worker that has very many idle connections, and wants each to go on.
 func TestSoakManyConnections(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestKillAtCallsOften(t *testing.T) { killAtCalls(t, 41) }
+func TestKillAtCallsOften(t *testing.T) { killAtCalls(t, 67) }
 
 // TestSoakFiles kills a program that appends, rewrites, renames, truncates and removes: 60 times, 2,000 where PERDURE_SOAK is
 // set. Its files are those of an undisturbed run.
