@@ -16,7 +16,7 @@ func TestKillOften(t *testing.T) {
 			names = append(names, c.Name)
 		}
 	}
-	const each = 24
+	const each = 20
 	total := killTest(t, names, each, 1)
 	if total.kills < 500 {
 		t.Errorf("%d kills, want 500", total.kills)

@@ -6,7 +6,7 @@ import "testing"
 
 // Every program, suspended at many places.
 func TestSuspendOften(t *testing.T) {
-	suspendTest(t, subjects(t), 1, 20)
+	suspendTest(t, subjects(t), 1, 14)
 }
 
 // A few programs, suspended so often that most lives are short.
