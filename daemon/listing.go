@@ -185,7 +185,7 @@ func (d *Daemon) inspect(ctx context.Context, u *unit) Inspection {
 		}
 	}
 	if w == nil {
-		list := d.savedSockets(ctx, u, i.Generation)
+		list := u.savedSockets(ctx, i.Generation)
 		i.SocketCounts.Open = len(list)
 		i.Sockets = append(i.Sockets, list[:min(len(list), worker.MaxSockets)]...)
 	}
@@ -200,11 +200,11 @@ func (d *Daemon) inspect(ctx context.Context, u *unit) Inspection {
 }
 
 // savedSockets returns the sockets that a process without a worker has, and will go on with.
-func (d *Daemon) savedSockets(ctx context.Context, u *unit, generation uint64) []runtime.SavedSocket {
+func (u *unit) savedSockets(ctx context.Context, generation uint64) []runtime.SavedSocket {
 	if generation == 0 {
 		return nil
 	}
-	_, s, err := d.saved(u.name)
+	s, err := u.saved()
 	if err != nil {
 		return nil
 	}

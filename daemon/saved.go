@@ -98,15 +98,21 @@ func (d *Daemon) saved(name string) (*unit, *runtime.Saved, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	s, err := u.saved()
+	return u, s, err
+}
+
+// saved opens what is saved of the process.
+func (u *unit) saved() (*runtime.Saved, error) {
 	o, err := u.storeOptions()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	s, err := runtime.OpenSavedWith(u.dir, o)
 	if errors.Is(err, runtime.ErrNoProcess) {
-		return nil, nil, newError(CodeState, "nothing is saved of %s yet", name)
+		return nil, newError(CodeState, "nothing is saved of %s yet", u.name)
 	}
-	return u, s, err
+	return s, err
 }
 
 func (d *Daemon) generations(name string) ([]Generation, error) {

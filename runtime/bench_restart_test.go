@@ -256,10 +256,7 @@ func takeSteps(b *testing.B, o Options, tell func(string, time.Duration)) {
 		err = p.mem.Zero()
 	}
 	step("grow+zero", err)
-	for first, n := range generation.Stored() {
-		p.mem.Expect(first, n)
-	}
-	step("restore-pages", generation.Restore(ctx, p.mem.Bytes()[:size]))
+	step("restore-pages", p.restorePages(ctx, generation))
 	step("track", p.mem.Track())
 	err = p.inst.Restore(saved.image)
 	if err == nil {

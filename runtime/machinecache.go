@@ -66,7 +66,7 @@ func sumOfMachineCode(path string) (string, error) {
 	}
 	defer f.Close()
 	h := xxh3.New128()
-	if _, err := io.CopyBuffer(h, struct{ io.Reader }{f}, make([]byte, 256<<10)); err != nil {
+	if _, err := io.Copy(h, f); err != nil {
 		return "", err
 	}
 	return string(h.Sum(nil)), nil

@@ -293,6 +293,14 @@ func (p *Process) restoreNewest(ctx context.Context) error {
 	}
 }
 
+// restorePages fills the memory, which is all zero and has the size for it.
+func (p *Process) restorePages(ctx context.Context, g *memsnap.Generation) error {
+	for first, n := range g.Stored() {
+		p.mem.Expect(first, n)
+	}
+	return g.Restore(ctx, p.mem.Bytes()[:g.Pages()*memsnap.PageSize])
+}
+
 // restore prepares the guest from one generation.
 func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 	saved, err := readGeneration(g)
@@ -327,10 +335,7 @@ func (p *Process) restore(ctx context.Context, g *memsnap.Generation) error {
 	if err := p.mem.Zero(); err != nil {
 		return err
 	}
-	for first, n := range g.Stored() {
-		p.mem.Expect(first, n)
-	}
-	if err := g.Restore(ctx, p.mem.Bytes()[:size]); err != nil {
+	if err := p.restorePages(ctx, g); err != nil {
 		return err
 	}
 	if err := p.mem.Track(); err != nil {

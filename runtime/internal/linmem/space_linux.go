@@ -57,11 +57,10 @@ const hugePage = 2 << 20
 
 // expect asks for huge pages where they lie within the bytes [from, to).
 func (s *space) expect(from, to uint64) {
-	offset := uint64(uintptr(s.base)) % hugePage
-	from = (offset+from+hugePage-1)/hugePage*hugePage - offset
-	to = (offset+to)/hugePage*hugePage - offset
-	if offset+from < offset+to {
-		_ = unix.Madvise(s.bytes(to)[from:], unix.MADV_HUGEPAGE) // small ones do, too
+	base := uint64(uintptr(s.base))
+	first, end := (base+from+hugePage-1)/hugePage*hugePage, (base+to)/hugePage*hugePage
+	if first < end {
+		_ = unix.Madvise(s.bytes(end - base)[first-base:], unix.MADV_HUGEPAGE) // small ones do, too
 	}
 }
 
