@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"errors"
+	goruntime "runtime"
 	"sync/atomic"
 
 	"perdure/runtime/internal/engine"
@@ -57,6 +58,9 @@ func (w *wasiCalls) result(r uint32, stack []uint64, err error) error {
 	case err == nil:
 		if w.cutter.calls++; w.cutter.calls%collectEvery == 0 {
 			w.cutter.collectGarbage()
+		}
+		if w.cutter.calls%yieldEvery == 0 {
+			goruntime.Gosched()
 		}
 		if len(stack) > 0 {
 			stack[0] = uint64(r)

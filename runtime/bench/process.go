@@ -17,8 +17,12 @@ import (
 	"perdure/runtime/internal/wasi"
 )
 
-// patience bounds what waits for something outside.
-const patience = 10 * time.Minute
+const (
+	// patience bounds what waits for something outside.
+	patience = 10 * time.Minute
+	// fewest is how many snapshots tell something about the longest of them.
+	fewest = 20
+)
 
 // ear hears that a guest has written something, and forgets what.
 type ear struct {
@@ -39,7 +43,9 @@ func (s *suite) pauses() error {
 		full               bool
 	}{
 		{"pause.16MiB", 16, 41, 15, false}, {"pause.64MiB", 64, 164, 15, false}, {"pause.64MiB.many", 64, 4000, 40, true},
-		{"pause.1GiB", 1024, 1000, 40, true},
+		// A round is long: what changes during a commit is in the next, and a disk that is slower than the guest would
+		// be given all of its memory each time.
+		{"pause.1GiB", 1024, 1000, 400, true},
 	} {
 		if c.full && s.Quick {
 			continue
@@ -63,8 +69,8 @@ func (s *suite) pauses() error {
 	return nil
 }
 
-// cuts runs a guest of so much memory, of which so many pages change in a round, and returns n of its generations, of which
-// none has the beginning, when all of its memory is new.
+// cuts runs a guest of so much memory, of which so many pages change in a round, and returns n of its generations, or what
+// there were of them in patience. None has the beginning, when all of its memory is new.
 func (s *suite) cuts(mib, pages, paceMS, n int) (list []memsnap.Info, err error) {
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
@@ -120,8 +126,8 @@ func (s *suite) cuts(mib, pages, paceMS, n int) (list []memsnap.Info, err error)
 	_, err = p.Run(ctx)
 	cancel()
 	err = errors.Join(err, <-started, p.Close(), s.ctx.Err())
-	if err == nil && len(list) < n {
-		err = &notHere{fmt.Sprintf("there were %d snapshots in %v, and %d are needed", len(list), patience, n)}
+	if err == nil && len(list) < min(n, fewest) {
+		err = &notHere{fmt.Sprintf("there were %d snapshots in %v, and %d are needed", len(list), patience, fewest)}
 	}
 	return list, err
 }

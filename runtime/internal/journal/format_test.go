@@ -55,7 +55,7 @@ func TestFormatDocument(t *testing.T) {
 // example writes a segment that has every kind of record.
 func example(t testing.TB, dir string) Position {
 	t.Helper()
-	s, err := createSegment(dir, 2)
+	s, err := createSegment(dir, 2, false)
 	if err != nil {
 		t.Fatal(err)
 	}

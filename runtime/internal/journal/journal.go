@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -89,6 +90,13 @@ type Journal struct {
 	dirty  bool     // records since the last sync
 	since  int      // bytes recorded since the last cut
 	full   bool     // Full has been called
+
+	// Of Retire too, which may run beside the guest.
+	spares struct {
+		sync.Mutex
+		old  []*segment // the last ones before seg, ascending; the files may be gone
+		next *segment   // of zeros, to be the one behind seg
+	}
 
 	// Of any goroutine: since, and when the last cut was, or the past began to be played.
 	length atomic.Int64
@@ -230,7 +238,7 @@ func (j *Journal) Restart() error {
 	if err := j.closePast(); err != nil {
 		return err
 	}
-	if err := removeSegments(j.opt.Dir, list); err != nil {
+	if err := errors.Join(removeSegments(j.opt.Dir, list), removeSpare(j.opt.Dir)); err != nil {
 		return err
 	}
 	j.nowPlayed()
@@ -243,7 +251,7 @@ func (j *Journal) Restart() error {
 
 // create begins a segment. Where that cannot be, the guest goes on without.
 func (j *Journal) create(seq uint64) bool {
-	s, err := createSegment(j.opt.Dir, seq)
+	s, err := createSegment(j.opt.Dir, seq, j.opt.Sync)
 	if err == nil {
 		err = j.syncDir(j.opt.Dir)
 	}
@@ -372,7 +380,7 @@ func (j *Journal) Length() (bytes int64, since time.Duration) {
 
 // rotate begins a new segment. Where that cannot be, the old one goes on.
 func (j *Journal) rotate() {
-	next, err := createSegment(j.opt.Dir, j.seg.seq+1)
+	next, err := j.nextSegment(j.seg.seq + 1)
 	if err != nil {
 		return
 	}
@@ -384,9 +392,73 @@ func (j *Journal) rotate() {
 	if err := j.sync(j.seg); err != nil {
 		j.lose(err)
 	}
-	_ = j.seg.close() // what was stored to the mapping is in the file
 	next.busy = !j.opt.Sync
-	j.seg, j.seq = next, next.seq
+	j.spares.Lock()
+	defer j.spares.Unlock()
+	old := append(j.spares.old, j.seg)
+	if len(old) > maxOld {
+		_ = old[0].close() // what was stored to the mapping is in the file
+		old = old[1:]
+	}
+	j.spares.old, j.seg, j.seq = old, next, next.seq
+}
+
+// maxOld is how many segments before the present one are held: where each cut begins one, the last but
+// one is what the next cut retires.
+const maxOld = 2
+
+// nextSegment returns an empty segment: the spare one, or one that is new.
+func (j *Journal) nextSegment(seq uint64) (*segment, error) {
+	j.spares.Lock()
+	s := j.spares.next
+	j.spares.next = nil
+	j.spares.Unlock()
+	if s != nil {
+		if s.reuse(j.opt.Dir, seq) == nil {
+			return s, nil
+		}
+		_ = s.close() // nothing was written
+	}
+	return createSegment(j.opt.Dir, seq, j.opt.Sync)
+}
+
+// saveSpare makes a segment that is before that position the spare one, if there is none.
+func (j *Journal) saveSpare(before Position) {
+	j.spares.Lock()
+	var s *segment
+	for len(j.spares.old) > 0 && j.spares.old[0].seq < before.Segment {
+		if s != nil {
+			_ = s.close() // its file is going to be removed
+		}
+		s, j.spares.old = j.spares.old[0], j.spares.old[1:]
+	}
+	full := j.spares.next != nil
+	j.spares.Unlock()
+	if s == nil {
+		return
+	}
+	if full || errors.Join(s.empty(j.opt.Dir), j.sync(s)) != nil {
+		_ = s.close() // so is this one's
+		return
+	}
+	j.spares.Lock()
+	defer j.spares.Unlock()
+	j.spares.next = s
+}
+
+// closeSpares gives the segments back that are held for their pages.
+func (j *Journal) closeSpares() error {
+	j.spares.Lock()
+	defer j.spares.Unlock()
+	var errs []error
+	for _, s := range j.spares.old {
+		errs = append(errs, s.close())
+	}
+	if j.spares.next != nil {
+		errs = append(errs, j.spares.next.close(), removeSpare(j.opt.Dir))
+	}
+	j.spares.old, j.spares.next = nil, nil
+	return errors.Join(errs...)
 }
 
 // base writes the record of a cut.
@@ -429,6 +501,7 @@ func (j *Journal) Durable(at Position) error {
 
 // Retire removes the segments before the one of a position. Any goroutine may call it.
 func (j *Journal) Retire(before Position) error {
+	j.saveSpare(before)
 	list, err := segments(j.opt.Dir)
 	if err != nil {
 		return err
@@ -459,7 +532,7 @@ func Remove(dir string) error {
 	if err != nil {
 		return err
 	}
-	return removeSegments(dir, list)
+	return errors.Join(removeSegments(dir, list), removeSpare(dir))
 }
 
 // Any tells whether there is a journal in a directory.
@@ -473,7 +546,7 @@ func (j *Journal) Release() error {
 	j.playing = false
 	j.nowPlayed()
 	j.release()
-	err := j.closePast()
+	err := errors.Join(j.closePast(), j.closeSpares())
 	if j.orphanage != wasi.NoHandle {
 		j.k.Close(j.orphanage) // it only named the directory
 		j.orphanage = wasi.NoHandle

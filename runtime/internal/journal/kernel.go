@@ -133,7 +133,7 @@ func (j *Journal) poll(fds []wasi.PollFD, deadline int64) (int, wasi.Errno) {
 		case wasi.EBADF:
 			fds[i].Revents = wasi.PollInvalid
 		default:
-			fds[i].Revents = fds[i].Events | wasi.PollHangup | wasi.PollError
+			fds[i].Revents = fds[i].Events&(wasi.PollIn|wasi.PollOut) | wasi.PollHangup | wasi.PollError
 		}
 		dead++
 	}

@@ -85,7 +85,7 @@ func (j *Journal) resume() error {
 		return fmt.Errorf("go on in journal %s: %w", s.path, err)
 	}
 	p.segs = p.segs[:len(p.segs)-1]
-	s.busy = !j.opt.Sync
+	s.synced, s.busy = j.opt.Sync, !j.opt.Sync
 	j.seg, j.seq, j.since = s, s.seq, p.bytes
 	flaw := p.flaw
 	if err := j.closePast(); err != nil {
@@ -93,6 +93,9 @@ func (j *Journal) resume() error {
 	}
 	list, err := segments(j.opt.Dir)
 	if err != nil {
+		return err
+	}
+	if err := removeSpare(j.opt.Dir); err != nil {
 		return err
 	}
 	for n, seq := range list {

@@ -35,6 +35,8 @@ const (
 	reserve = 1 << 30
 	// growth is how much room on the disk is taken at a time.
 	growth = 1 << 20
+	// firstGrowth is how much that is at first where room costs writing; then it doubles.
+	firstGrowth = 64 << 10
 	// spare is room that is always there behind the tail: for a record without payload, which
 	// says why there is no other.
 	spare = recordHeader
@@ -61,8 +63,10 @@ type segment struct {
 	f    *os.File
 	mem  []byte // of which room have storage
 	room int
-	tail int  // where the next record begins
-	busy bool // what it grows by is going to be written soon, and no sync waits for it
+	tail int // where the next record begins
+	// How it grows: for syncs that wait for no more than what was written, or, when it is busy, with
+	// pages that are about to be written to.
+	synced, busy bool
 }
 
 // segmentName returns the name of the file of a segment.
@@ -80,26 +84,75 @@ func parseSegmentName(name string) (uint64, bool) {
 
 // createSegment makes an empty segment. One of that number may be there: a crash between
 // its making and the end of the one before leaves it.
-func createSegment(dir string, seq uint64) (*segment, error) {
+func createSegment(dir string, seq uint64, synced bool) (*segment, error) {
 	path := filepath.Join(dir, segmentName(seq))
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	s := &segment{seq: seq, path: path, f: f}
+	s := &segment{seq: seq, path: path, f: f, synced: synced}
 	if err = s.mapFile(reserve, true); err == nil {
-		err = s.grow(growth)
+		err = s.grow(1)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("make journal %s: %w", path, err), s.close(), os.Remove(path))
 	}
+	s.begin()
+	return s, nil
+}
+
+// begin makes a segment of zeros an empty one.
+func (s *segment) begin() {
 	h := s.mem[:headerSize]
 	copy(h, magic)
 	binary.LittleEndian.PutUint32(h[8:], formatVersion)
-	binary.LittleEndian.PutUint64(h[16:], seq)
+	binary.LittleEndian.PutUint64(h[16:], s.seq)
 	binary.LittleEndian.PutUint32(h[24:], crc32.Checksum(h[:24], castagnoli))
 	s.tail = headerSize
-	return s, nil
+}
+
+// spareName is the name of the file of a segment that is none any more, and will be another one:
+// what was written once has its pages and its place on the disk.
+const spareName = "spare.journal"
+
+// maxSpare is how much of such a segment is kept, in bytes.
+const maxSpare = 64 << 20
+
+// empty makes a segment that is not needed any more a spare one, of zeros. Its name goes first: from
+// then on it is no part of the journal.
+func (s *segment) empty(dir string) error {
+	path := filepath.Join(dir, spareName)
+	if err := os.Rename(s.path, path); err != nil {
+		return err
+	}
+	s.path = path
+	if s.room > maxSpare {
+		if err := s.f.Truncate(maxSpare); err != nil {
+			return err
+		}
+		s.room = maxSpare
+	}
+	clear(s.mem[:min(s.tail, s.room)])
+	return nil
+}
+
+// reuse makes a spare segment the one of that number.
+func (s *segment) reuse(dir string, seq uint64) error {
+	path := filepath.Join(dir, segmentName(seq))
+	if err := os.Rename(s.path, path); err != nil {
+		return err
+	}
+	s.seq, s.path = seq, path
+	s.begin()
+	return nil
+}
+
+// removeSpare removes the spare segment that a life has left.
+func removeSpare(dir string) error {
+	if err := os.Remove(filepath.Join(dir, spareName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // openSegment opens a segment for reading its records.
@@ -170,7 +223,11 @@ func (s *segment) mapFile(size int, write bool) (err error) {
 // grow takes room for n bytes more on the disk. Storage is taken before it is touched: a
 // store to a mapped page for which the disk has no room would end this process.
 func (s *segment) grow(n int) error {
-	n = (n + growth - 1) / growth * growth
+	step := growth
+	if s.synced {
+		step = min(max(s.room, firstGrowth), growth)
+	}
+	n = (n + step - 1) / step * step
 	if s.room+n > reserve {
 		return fmt.Errorf("journal %s is full: %w", s.path, unix.EFBIG)
 	}
@@ -178,6 +235,9 @@ func (s *segment) grow(n int) error {
 		err := unix.Fallocate(int(s.f.Fd()), 0, int64(s.room), int64(n))
 		if errors.Is(err, unix.EOPNOTSUPP) {
 			_, err = s.f.WriteAt(make([]byte, n), int64(s.room))
+		}
+		if err == nil && s.synced {
+			err = s.fill(n)
 		}
 		switch {
 		case err == nil:
@@ -191,6 +251,19 @@ func (s *segment) grow(n int) error {
 			return &os.PathError{Op: "extend", Path: s.path, Err: err}
 		}
 	}
+}
+
+// fill writes the n bytes of storage behind the room. A sync of bytes that were never written has the
+// file system note that they are now, which takes it a transaction; and page by page, since what is
+// written together is cached together, and later written again together where one byte of it changes.
+func (s *segment) fill(n int) error {
+	var page [pageSize]byte
+	for at := s.room; at < s.room+n; at += pageSize {
+		if _, err := s.f.WriteAt(page[:], int64(at)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ensure makes room for n bytes at the tail, and the spare behind them.

@@ -116,7 +116,7 @@ func TestFlaws(t *testing.T) {
 		{"reboot, synced", []mark{{other.boot, markSynced}, {other.boot, markSynced}}, false, 2, nil},
 	} {
 		dir := t.TempDir()
-		s, err := createSegment(dir, 2)
+		s, err := createSegment(dir, 2, false)
 		if err != nil {
 			t.Fatal(err)
 		}

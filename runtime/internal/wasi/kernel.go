@@ -91,13 +91,16 @@ const RecvPeek RecvFlags = 1
 type PollEvents uint8
 
 // The conditions that Kernel.Poll knows. PollHangup, PollError and
-// PollInvalid are reported unasked.
+// PollInvalid are reported unasked. PollCount, with PollIn, is no condition:
+// it wants to know how many bytes there are, where else one may stand for any
+// number.
 const (
 	PollIn PollEvents = 1 << iota
 	PollOut
 	PollHangup
 	PollError
 	PollInvalid
+	PollCount
 )
 
 // PollFD is one descriptor in a Kernel.Poll.
@@ -105,7 +108,7 @@ type PollFD struct {
 	Handle    Handle
 	Events    PollEvents // asked for
 	Revents   PollEvents // found
-	Available uint64     // with PollIn: how many bytes can be read, if known
+	Available uint64     // with PollIn: how many bytes can be read, if known; 1 of a socket without PollCount
 }
 
 // Kernel is all that a Host knows of the outside world. Everything that a

@@ -81,7 +81,7 @@ func (s *System) wait(fds []PollFD, ready int, deadline int64) (int, Errno) {
 			fds[i].Revents, fds[i].Available = 0, 0
 			if r := p[k+1].Revents; r != 0 {
 				n++
-				found(&fds[i], uint32(uint16(r)))
+				s.found(&fds[i], uint32(uint16(r)))
 			}
 		}
 		if many && p[len(p)-1].Revents != 0 {
@@ -124,10 +124,14 @@ func asked(e PollEvents) int16 {
 }
 
 // found notes the events of a descriptor. Those of epoll have the numbers of poll.
-func found(fd *PollFD, r uint32) {
+func (s *System) found(fd *PollFD, r uint32) {
 	fd.Revents = pollEvents(int16(r))
-	if r&unix.POLLIN != 0 {
+	switch k := s.known[fd.Handle]; {
+	case r&unix.POLLIN == 0:
+	case k == nil || k.listen >= 0 || r&unix.POLLRDHUP != 0 || fd.Events&PollCount != 0:
 		fd.Available = available(int(fd.Handle))
+	default:
+		fd.Available = 1 // to ask would be every fourth call of a server
 	}
 }
 
@@ -220,11 +224,11 @@ func (s *System) collect(fds []PollFD) int {
 			}
 			always := ev.Events & (unix.EPOLLHUP | unix.EPOLLERR)
 			if r := ev.Events&(unix.EPOLLIN|unix.EPOLLRDHUP) | always; w.read >= 0 && r != 0 {
-				found(&fds[w.read], r)
+				s.found(&fds[w.read], r)
 				n++
 			}
 			if r := ev.Events&unix.EPOLLOUT | always; w.write >= 0 && r != 0 {
-				found(&fds[w.write], r)
+				s.found(&fds[w.write], r)
 				n++
 			}
 		}

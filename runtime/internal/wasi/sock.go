@@ -178,7 +178,7 @@ const peekRetry = 2e6
 // there will not be more, or not before an interrupt.
 func (h *Host) waitMore(o *open, n int) bool {
 	for {
-		fds := append(h.poll.one[:0], PollFD{Handle: o.handle, Events: PollIn})
+		fds := append(h.poll.one[:0], PollFD{Handle: o.handle, Events: PollIn | PollCount})
 		if _, errno := h.k.Poll(fds, 0); errno != ESUCCESS {
 			return false
 		}
