@@ -104,6 +104,9 @@ func Open(ctx context.Context, o Options) (p *Process, err error) {
 			p, err = nil, errors.Join(err, opened.Close())
 		}
 	}()
+	if o.Source == nil {
+		defer prepareHeap(o.Program)()
+	}
 	src, err := p.findProgram()
 	if err != nil {
 		return nil, err

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package runtime
+
+// prepareHeap does nothing here.
+func prepareHeap(string) (end func()) { return func() {} }
