@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"perdure/runtime/internal/wasi"
 )
 
@@ -405,6 +407,8 @@ type life struct {
 	played int
 	step   int // where it died
 	done   bool
+	files  map[identity]uint64 // the segment that a file was last
+	reused int                 // how often a file became another one
 }
 
 // run runs it until it dies or ends.
@@ -529,6 +533,7 @@ func (l *life) cut(g *guest, j *Journal) {
 	if s.at, ok = j.Cut(); !ok || j.Durable(s.at) != nil {
 		l.t.Fatal("no cut")
 	}
+	l.noteFile(s.at.Segment)
 	before := l.saved
 	l.older, l.saved = before, s
 	if before != nil {
@@ -536,6 +541,23 @@ func (l *life) cut(g *guest, j *Journal) {
 			l.t.Fatal(err)
 		}
 	}
+}
+
+// noteFile notes which file a segment is.
+func (l *life) noteFile(seq uint64) {
+	var x unix.Statx_t
+	path := filepath.Join(l.dir, "journal", segmentName(seq))
+	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &x); err != nil {
+		l.t.Fatalf("%s: %v", path, err)
+	}
+	if l.files == nil {
+		l.files = map[identity]uint64{}
+	}
+	who := identity{x.Ino, uint64(x.Btime.Sec)*1e9 + uint64(x.Btime.Nsec)}
+	if was := l.files[who]; was != 0 && was != seq {
+		l.reused++
+	}
+	l.files[who] = seq
 }
 
 func newLife(t *testing.T, cuts int) *life {

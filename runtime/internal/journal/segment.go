@@ -132,7 +132,8 @@ func (s *segment) empty(dir string) error {
 		}
 		s.room = maxSpare
 	}
-	clear(s.mem[:min(s.tail, s.room)])
+	// Behind the tail may lie what was received and never became a record.
+	clear(s.mem[:min(s.tail+recordHeader+8+maxRecv, s.room)])
 	return nil
 }
 

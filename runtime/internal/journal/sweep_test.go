@@ -30,6 +30,9 @@ func sweep(t *testing.T, stride int) {
 			l.opt = c.opt
 			l.run(0, false)
 			want, calls := l.left(), l.k.n
+			if c.opt.RotateAt != 0 && l.reused == 0 {
+				t.Error("no segment is used again")
+			}
 			stride := stride
 			if c.opt.Sync {
 				stride *= 3
