@@ -5,13 +5,17 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -145,6 +149,63 @@ func BenchmarkRedis(b *testing.B) {
 			})
 		}
 	}
+}
+
+// BenchmarkKill measures the time from kill -9 of a key-value server to its next answer: with 64 MiB of data, 50 clients that
+// increment, and a snapshot every second. It should be 300 ms at most. One iteration is one kill; run it with -benchtime 20x.
+func BenchmarkKill(b *testing.B) {
+	s := newServer(b, guestPath(b, "resp"))
+	s.start()
+	const values, size = 64 << 10, 1 << 10
+	fill := s.dial()
+	read := make(chan error, 1)
+	go func() {
+		_, err := io.ReadFull(fill, make([]byte, values*len("+OK\r\n")))
+		read <- err
+	}()
+	noise, value := rand.NewChaCha8([32]byte{}), make([]byte, size)
+	for i := range values {
+		_, _ = noise.Read(value) // it never fails
+		key := fmt.Sprintf("value%06d", i)
+		fmt.Fprintf(fill, "*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n", len(key), key, size, value)
+	}
+	if err := <-read; err != nil {
+		b.Fatal(err)
+	}
+	fill.Close()
+	clients := make([]counting, 50)
+	quit := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range clients {
+		conn, r := s.dial(), rand.New(rand.NewPCG(uint64(i), 0))
+		defer conn.Close()
+		wg.Go(func() {
+			if err := clients[i].run(conn, r, fmt.Sprint("key", i), quit); err != nil {
+				b.Errorf("client %d: %v", i, err)
+			}
+		})
+	}
+	answered := func() (n int64) {
+		for i := range clients {
+			n += clients[i].answered.Load()
+		}
+		return n
+	}
+	var took []time.Duration
+	for b.Loop() {
+		time.Sleep(time.Second + time.Duration(len(took)*311%1000)*time.Millisecond) // anywhere between two snapshots
+		s.kill()
+		before, began := answered(), time.Now()
+		s.start()
+		waitFor(b, s, "an answer", func() bool { return answered() > before || b.Failed() })
+		took = append(took, time.Since(began))
+	}
+	close(quit)
+	wg.Wait()
+	slices.Sort(took)
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(took[len(took)/2].Seconds()*1e3, "ms-median")
+	b.ReportMetric(took[len(took)-1].Seconds()*1e3, "ms-most")
 }
 
 var rateLine = regexp.MustCompile(`(SET|GET|INCR): ([0-9.]+) requests per second`)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -280,4 +281,45 @@ func FuzzSegment(f *testing.F) {
 		}
 		dumped(t, dir)
 	})
+}
+
+// A segment that somebody reads is not made another one.
+func TestReadSegmentStays(t *testing.T) {
+	dir := t.TempDir()
+	s, err := createSegment(dir, 2, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	s.seal(opSync, 0, 0, 0)
+	reader, err := openSegment(dir, 2, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.empty(dir); err == nil {
+		t.Error("it was emptied while it was read")
+	}
+	if _, found := reader.at(headerSize); found != foundRecord {
+		t.Errorf("found %v", found)
+	}
+	if err := reader.close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.empty(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openSegment(dir, 2, false); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the segment is there still: %v", err)
+	}
+	if err := s.reuse(dir, 7); err != nil {
+		t.Fatal(err)
+	}
+	again, err := openSegment(dir, 7, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.close()
+	if _, found := again.at(headerSize); found != foundEnd {
+		t.Errorf("found %v", found)
+	}
 }

@@ -119,8 +119,13 @@ const spareName = "spare.journal"
 const maxSpare = 64 << 20
 
 // empty makes a segment that is not needed any more a spare one, of zeros. Its name goes first: from
-// then on it is no part of the journal.
+// then on it is no part of the journal. It fails where somebody reads the segment.
 func (s *segment) empty(dir string) error {
+	fd := int(s.f.Fd())
+	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return err
+	}
+	defer unix.Flock(fd, unix.LOCK_UN)
 	path := filepath.Join(dir, spareName)
 	if err := os.Rename(s.path, path); err != nil {
 		return err
@@ -168,7 +173,13 @@ func openSegment(dir string, seq uint64, write bool) (*segment, error) {
 		return nil, err
 	}
 	s := &segment{seq: seq, path: path, f: f}
-	st, err := f.Stat()
+	if !write {
+		err = s.share()
+	}
+	var st fs.FileInfo
+	if err == nil {
+		st, err = f.Stat()
+	}
 	if err == nil {
 		s.room = int(min(st.Size(), reserve))
 		err = s.checkSize()
@@ -184,6 +195,21 @@ func openSegment(dir string, seq uint64, write bool) (*segment, error) {
 	}
 	s.tail = headerSize
 	return s, nil
+}
+
+// share keeps a segment from being made another one while it is read.
+func (s *segment) share() error {
+	if err := unix.Flock(int(s.f.Fd()), unix.LOCK_SH); err != nil {
+		return &os.PathError{Op: "lock", Path: s.path, Err: err}
+	}
+	mine, err := s.f.Stat()
+	if err != nil {
+		return err
+	}
+	if now, err := os.Stat(s.path); err != nil || !os.SameFile(mine, now) {
+		return &os.PathError{Op: "open", Path: s.path, Err: fs.ErrNotExist} // it is another one already
+	}
+	return nil
 }
 
 func (s *segment) checkSize() error {
