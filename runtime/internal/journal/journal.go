@@ -124,6 +124,7 @@ type Journal struct {
 	index  []int
 	fields []byte
 	one    [1]wasi.PollFD
+	into   [1][]byte
 }
 
 var _ wasi.Kernel = (*Journal)(nil)

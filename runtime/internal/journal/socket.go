@@ -240,7 +240,8 @@ func (j *Journal) Recv(h wasi.Handle, bufs [][]byte, flags wasi.RecvFlags) (int,
 	if b == nil {
 		return j.k.Recv(real, bufs, flags)
 	}
-	n, truncated, errno := j.k.Recv(real, [][]byte{b[8:]}, flags)
+	j.into[0] = b[8:]
+	n, truncated, errno := j.k.Recv(real, j.into[:], flags)
 	v := uint64(0)
 	if truncated {
 		v = 1

@@ -17,12 +17,19 @@ type socket struct {
 	queue  KeptListener // then
 }
 
+// standing is where a socket stands that nobody uses, unless it is over.
+type standing struct {
+	at SocketPosition
+	ok bool
+}
+
 // sockets is the part of a System that is about sockets.
 type sockets struct {
 	keeper  SocketKeeper          // nil: none
 	known   map[Handle]*socket    // all that are open
 	parked  bool                  // the last worker stopped with the cut that is attached
 	held    map[uint64]KeptSocket // until Settle: what the keeper had and nobody has adopted
+	stands  map[uint64]*standing  // until Settle: where Held has found them
 	refused map[uint64]bool       // until Settle: what the State knows, but could not have
 	leaving bool                  // Close leaves the sockets to the keeper
 	ledger  SocketLedger          // of the last restore
@@ -40,6 +47,7 @@ func (s *System) UseKeeper(k SocketKeeper) { s.keeper = k }
 // Attach implements Kernel.
 func (s *System) Attach(cut uint64) error {
 	s.known, s.held, s.refused = make(map[Handle]*socket), make(map[uint64]KeptSocket), make(map[uint64]bool)
+	s.stands = make(map[uint64]*standing)
 	s.leaving, s.parked, s.ledger = false, false, SocketLedger{}
 	if s.keeper == nil {
 		return nil
@@ -100,8 +108,13 @@ func (s *System) Held(state SocketState) (SocketPosition, bool) {
 	if !ok || held.Datagram {
 		return SocketPosition{}, false
 	}
-	at, over, err := s.keeper.Position(held.FD, state.Position.Dialled)
-	return at, err == nil && !over
+	known := s.stands[state.ID]
+	if known == nil {
+		at, over, err := s.keeper.Position(held.FD, state.Position.Dialled)
+		known = &standing{at, err == nil && !over}
+		s.stands[state.ID] = known
+	}
+	return known.at, known.ok
 }
 
 // unmoved returns nil if a socket stands where the guest left it.
@@ -146,7 +159,7 @@ func (s *System) Settle() (reset int, err error) {
 	for _, h := range s.held {
 		_ = unix.Close(h.FD) // a duplicate of what the keeper has, or a reset
 	}
-	s.held = nil
+	s.held, s.stands = nil, nil
 	if err != nil {
 		return reset, err
 	}
