@@ -55,20 +55,25 @@ func TestSoakManyConnections(t *testing.T) {
 	echo := func(text string) time.Duration {
 		t.Helper()
 		began := time.Now()
-		first := time.Duration(0)
-		for i, c := range conns {
-			if _, err := io.WriteString(c, text); err != nil {
+		send := func(i int) {
+			if _, err := io.WriteString(conns[i], text); err != nil {
 				t.Fatalf("connection %d: %v", i, err)
 			}
 		}
 		b := make([]byte, len(text))
-		for i, c := range conns {
-			if _, err := io.ReadFull(c, b); err != nil || string(b) != text {
+		receive := func(i int) {
+			if _, err := io.ReadFull(conns[i], b); err != nil || string(b) != text {
 				t.Fatalf("connection %d: got %q, %v\n%s", i, b, err, end(s.stderr.String()))
 			}
-			if i == 0 {
-				first = time.Since(began)
-			}
+		}
+		send(0)
+		receive(0)
+		first := time.Since(began)
+		for i := range conns[1:] {
+			send(i + 1)
+		}
+		for i := range conns[1:] {
+			receive(i + 1)
 		}
 		return first
 	}

@@ -122,6 +122,9 @@ func (s *System) unmoved(h KeptSocket, at SocketPosition) error {
 	if h.Datagram {
 		return nil // what is lost or doubled is what the network may lose or double
 	}
+	if k := s.stands[h.ID]; k != nil && k.ok && k.at == at {
+		return nil
+	}
 	same, over, err := s.keeper.Unmoved(h.FD, at)
 	switch {
 	case s.parked && (over || err != nil):
