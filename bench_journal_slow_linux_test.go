@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -173,35 +172,20 @@ func BenchmarkKill(b *testing.B) {
 		b.Fatal(err)
 	}
 	fill.Close()
-	clients := make([]counting, 50)
-	quit := make(chan struct{})
-	var wg sync.WaitGroup
-	for i := range clients {
-		conn, r := s.dial(), rand.New(rand.NewPCG(uint64(i), 0))
-		defer conn.Close()
-		wg.Go(func() {
-			if err := clients[i].run(conn, r, fmt.Sprint("key", i), quit); err != nil {
-				b.Errorf("client %d: %v", i, err)
-			}
-		})
-	}
-	answered := func() (n int64) {
-		for i := range clients {
-			n += clients[i].answered.Load()
-		}
-		return n
-	}
+	c := countOn(s, 50, rand.New(noise))
 	var took []time.Duration
 	for b.Loop() {
 		time.Sleep(time.Second + time.Duration(len(took)*311%1000)*time.Millisecond) // anywhere between two snapshots
 		s.kill()
-		before, began := answered(), time.Now()
+		before, began := c.answered(), time.Now()
 		s.start()
-		waitFor(b, s, "an answer", func() bool { return answered() > before || b.Failed() })
+		c.more(s, before)
 		took = append(took, time.Since(began))
 	}
-	close(quit)
-	wg.Wait()
+	c.stop()
+	if len(c.failed) > 0 {
+		b.Fatal(<-c.failed)
+	}
 	slices.Sort(took)
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(took[len(took)/2].Seconds()*1e3, "ms-median")

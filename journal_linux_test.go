@@ -57,53 +57,77 @@ func (c *counting) run(conn io.ReadWriter, r *rand.Rand, key string, quit <-chan
 	}
 }
 
+// crowd is clients that count, all at once, on connections that stay.
+type crowd struct {
+	clients []counting
+	quit    chan struct{}
+	failed  chan error
+	wg      sync.WaitGroup
+}
+
+// countOn starts so many clients of a key-value server.
+func countOn(s *server, n int, r *rand.Rand) *crowd {
+	c := &crowd{clients: make([]counting, n), quit: make(chan struct{}), failed: make(chan error, n)}
+	for i := range c.clients {
+		conn, r := s.dial(), rand.New(rand.NewPCG(r.Uint64(), 0))
+		s.t.Cleanup(func() { conn.Close() })
+		c.wg.Go(func() {
+			if err := c.clients[i].run(conn, r, fmt.Sprint("key", i), c.quit); err != nil {
+				c.failed <- fmt.Errorf("client %d: %w", i, err)
+			}
+		})
+	}
+	return c
+}
+
+// answered returns how many answers they have had.
+func (c *crowd) answered() (n int64) {
+	for i := range c.clients {
+		n += c.clients[i].answered.Load()
+	}
+	return n
+}
+
+// more waits until they have had one more answer than so many, or one of them has failed.
+func (c *crowd) more(s *server, before int64) {
+	s.t.Helper()
+	waitFor(s.t, s, "answers", func() bool { return c.answered() > before || len(c.failed) > 0 })
+}
+
+// stop ends them.
+func (c *crowd) stop() {
+	close(c.quit)
+	c.wg.Wait()
+}
+
 // increments kills the key-value server so often under pipelines of clients, on connections that stay.
 func increments(t *testing.T, kills int, flags ...string) {
 	r := testSeed(t)
 	s := newServer(t, guestPath(t, "resp"), append([]string{"--every", "20ms"}, flags...)...)
 	s.start()
-	clients := make([]counting, 10)
-	quit, failed := make(chan struct{}), make(chan error, len(clients))
-	var wg sync.WaitGroup
-	for i := range clients {
-		conn, r := s.dial(), rand.New(rand.NewPCG(r.Uint64(), 0))
-		defer conn.Close()
-		wg.Go(func() {
-			if err := clients[i].run(conn, r, fmt.Sprint("key", i), quit); err != nil {
-				failed <- fmt.Errorf("client %d: %w", i, err)
-			}
-		})
-	}
-	answered := func() (n int64) {
-		for i := range clients {
-			n += clients[i].answered.Load()
-		}
-		return n
-	}
+	c := countOn(s, 10, r)
 	for i := range kills {
 		if i%3 > 0 { // else while it is restored, as like as not
-			before := answered()
-			waitFor(t, s, "answers", func() bool { return answered() > before || len(failed) > 0 })
+			c.more(s, c.answered())
 		}
 		time.Sleep(time.Duration(r.IntN(40)) * time.Millisecond) // anywhere
-		if len(failed) > 0 {
-			t.Fatalf("%v after %d kills\n%s", <-failed, i, end(s.stderr.String()))
+		if len(c.failed) > 0 {
+			t.Fatalf("%v after %d kills\n%s", <-c.failed, i, end(s.stderr.String()))
 		}
 		s.kill()
 		s.start()
 	}
-	before := answered()
-	waitFor(t, s, "answers", func() bool { return answered() > before || len(failed) > 0 })
-	close(quit)
-	wg.Wait()
-	if len(failed) > 0 {
-		t.Fatalf("%v after %d kills\n%s", <-failed, kills, end(s.stderr.String()))
+	c.more(s, c.answered())
+	c.stop()
+	if len(c.failed) > 0 {
+		t.Fatalf("%v after %d kills\n%s", <-c.failed, kills, end(s.stderr.String()))
 	}
 	var shared int64
-	for i := range clients {
-		if shared += clients[i].shared; clients[i].own != clients[i].shared {
-			t.Errorf("client %d was answered %d and %d times", i, clients[i].own, clients[i].shared)
+	for i := range c.clients {
+		if k := &c.clients[i]; k.own != k.shared {
+			t.Errorf("client %d was answered %d and %d times", i, k.own, k.shared)
 		}
+		shared += c.clients[i].shared
 	}
 	conn := s.dial()
 	defer conn.Close()
@@ -112,7 +136,7 @@ func increments(t *testing.T, kills int, flags ...string) {
 	if _, err := io.ReadFull(conn, answer); err != nil || !strings.HasSuffix(string(answer), fmt.Sprintf("\n%d\r\n", shared)) {
 		t.Errorf("the shared key is %q, %v after %d increments", answer, err, shared)
 	}
-	t.Logf("%d kills, %d increments", kills, answered())
+	t.Logf("%d kills, %d increments", kills, c.answered())
 }
 
 // TestIncrements kills a key-value server under pipelined increments: each is done once and answered once.

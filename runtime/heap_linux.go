@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"io/fs"
 	"os"
 	"reflect"
 	goruntime "runtime"
@@ -23,7 +22,7 @@ const (
 // made a whole one.
 func prepareHeap(program string) (end func()) {
 	st, err := os.Stat(program)
-	if err != nil || st.Mode().Type() != fs.FileMode(0) || st.Size() < largeProgram {
+	if err != nil || !st.Mode().IsRegular() || st.Size() < largeProgram {
 		return func() {}
 	}
 	b := make([]byte, min(st.Size(), maxHeap/heapOfProgram)*heapOfProgram)

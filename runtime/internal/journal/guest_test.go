@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"perdure/runtime/internal/wasi"
 )
 
@@ -545,15 +543,13 @@ func (l *life) cut(g *guest, j *Journal) {
 
 // noteFile notes which file a segment is.
 func (l *life) noteFile(seq uint64) {
-	var x unix.Statx_t
-	path := filepath.Join(l.dir, "journal", segmentName(seq))
-	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &x); err != nil {
-		l.t.Fatalf("%s: %v", path, err)
+	who, _, err := identify(filepath.Join(l.dir, "journal", segmentName(seq)))
+	if err != nil {
+		l.t.Fatal(err)
 	}
 	if l.files == nil {
 		l.files = map[identity]uint64{}
 	}
-	who := identity{x.Ino, uint64(x.Btime.Sec)*1e9 + uint64(x.Btime.Nsec)}
 	if was := l.files[who]; was != 0 && was != seq {
 		l.reused++
 	}

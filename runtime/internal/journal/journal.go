@@ -260,7 +260,6 @@ func (j *Journal) create(seq uint64) bool {
 		j.lose(err)
 		return false
 	}
-	s.busy = !j.opt.Sync
 	j.seg, j.seq = s, seq
 	return true
 }
@@ -393,7 +392,6 @@ func (j *Journal) rotate() {
 	if err := j.sync(j.seg); err != nil {
 		j.lose(err)
 	}
-	next.busy = !j.opt.Sync
 	j.spares.Lock()
 	defer j.spares.Unlock()
 	old := append(j.spares.old, j.seg)

@@ -27,6 +27,16 @@ type disk struct {
 // identity is what the operating system knows a file by.
 type identity struct{ ino, born uint64 }
 
+// identify returns what is at a path, and its mode. It follows no symbolic link there.
+func identify(path string) (who identity, mode uint16, err error) {
+	var x unix.Statx_t
+	err = unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &x)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", path, err)
+	}
+	return identity{x.Ino, uint64(x.Btime.Sec)*1e9 + uint64(x.Btime.Nsec)}, x.Mode, err
+}
+
 // inode is what is durable of a file.
 type inode struct {
 	kind   wasi.FileType
@@ -65,18 +75,18 @@ func (d *disk) id(who identity, kind wasi.FileType) uint64 {
 
 // idAt returns the number of what is at a path, which may end in a symbolic link.
 func (d *disk) idAt(path string) uint64 {
-	var x unix.Statx_t
-	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &x); err != nil {
-		d.t.Fatalf("%s: %v", path, err)
+	who, mode, err := identify(path)
+	if err != nil {
+		d.t.Fatal(err)
 	}
 	kind := wasi.FileRegular
-	switch x.Mode & unix.S_IFMT {
+	switch mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		kind = wasi.FileDirectory
 	case unix.S_IFLNK:
 		kind = wasi.FileSymlink
 	}
-	id := d.id(identity{x.Ino, uint64(x.Btime.Sec)*1e9 + uint64(x.Btime.Nsec)}, kind)
+	id := d.id(who, kind)
 	if kind == wasi.FileSymlink {
 		target, err := os.Readlink(path)
 		if err != nil {
@@ -191,9 +201,8 @@ func (d *disk) fail(rnd *rand.Rand) {
 			if rnd == nil || was == "" || rnd.IntN(2) == 0 {
 				return false
 			}
-			var x unix.Statx_t
-			err := unix.Statx(unix.AT_FDCWD, was, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &x)
-			return err == nil && ids[identity{x.Ino, uint64(x.Btime.Sec)*1e9 + uint64(x.Btime.Nsec)}] == id && n.kind == kind
+			who, _, err := identify(was)
+			return err == nil && ids[who] == id && n.kind == kind
 		}
 		switch {
 		case made[id] != "":
@@ -219,17 +228,17 @@ func (d *disk) fail(rnd *rand.Rand) {
 		if n.kind != wasi.FileDirectory {
 			made[id] = path
 		}
-		var x unix.Statx_t
-		if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &x); err != nil {
+		who, _, err := identify(path)
+		if err != nil {
 			d.t.Fatal(err)
 		}
-		d.ids[identity{x.Ino, uint64(x.Btime.Sec)*1e9 + uint64(x.Btime.Nsec)}] = id
+		d.ids[who] = id
 	}
-	var x unix.Statx_t
-	if err := unix.Statx(unix.AT_FDCWD, old, 0, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &x); err != nil {
+	who, _, err := identify(old)
+	if err != nil {
 		d.t.Fatal(err)
 	}
-	build(ids[identity{x.Ino, uint64(x.Btime.Sec)*1e9 + uint64(x.Btime.Nsec)}], d.root, old)
+	build(ids[who], d.root, old)
 	if err := os.RemoveAll(old); err != nil {
 		d.t.Fatal(err)
 	}

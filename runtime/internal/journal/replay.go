@@ -85,7 +85,7 @@ func (j *Journal) resume() error {
 		return fmt.Errorf("go on in journal %s: %w", s.path, err)
 	}
 	p.segs = p.segs[:len(p.segs)-1]
-	s.synced, s.busy = j.opt.Sync, !j.opt.Sync
+	s.synced = j.opt.Sync
 	j.seg, j.seq, j.since = s, s.seq, p.bytes
 	flaw := p.flaw
 	if err := j.closePast(); err != nil {

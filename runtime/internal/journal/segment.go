@@ -64,9 +64,9 @@ type segment struct {
 	mem  []byte // of which room have storage
 	room int
 	tail int // where the next record begins
-	// How it grows: for syncs that wait for no more than what was written, or, when it is busy, with
-	// pages that are about to be written to.
-	synced, busy bool
+	// It grows so that a sync waits for no more than what was written; else with pages that are about to
+	// be written to.
+	synced bool
 }
 
 // segmentName returns the name of the file of a segment.
@@ -173,12 +173,9 @@ func openSegment(dir string, seq uint64, write bool) (*segment, error) {
 		return nil, err
 	}
 	s := &segment{seq: seq, path: path, f: f}
-	if !write {
-		err = s.share()
-	}
-	var st fs.FileInfo
-	if err == nil {
-		st, err = f.Stat()
+	st, err := f.Stat()
+	if err == nil && !write {
+		err = s.share(st)
 	}
 	if err == nil {
 		s.room = int(min(st.Size(), reserve))
@@ -197,14 +194,10 @@ func openSegment(dir string, seq uint64, write bool) (*segment, error) {
 	return s, nil
 }
 
-// share keeps a segment from being made another one while it is read.
-func (s *segment) share() error {
+// share keeps a segment, which is that file, from being made another one while it is read.
+func (s *segment) share(mine fs.FileInfo) error {
 	if err := unix.Flock(int(s.f.Fd()), unix.LOCK_SH); err != nil {
 		return &os.PathError{Op: "lock", Path: s.path, Err: err}
-	}
-	mine, err := s.f.Stat()
-	if err != nil {
-		return err
 	}
 	if now, err := os.Stat(s.path); err != nil || !os.SameFile(mine, now) {
 		return &os.PathError{Op: "open", Path: s.path, Err: fs.ErrNotExist} // it is another one already
@@ -260,15 +253,12 @@ func (s *segment) grow(n int) error {
 	}
 	for {
 		err := unix.Fallocate(int(s.f.Fd()), 0, int64(s.room), int64(n))
-		if errors.Is(err, unix.EOPNOTSUPP) {
-			_, err = s.f.WriteAt(make([]byte, n), int64(s.room))
-		}
-		if err == nil && s.synced {
+		if err == nil && s.synced || errors.Is(err, unix.EOPNOTSUPP) {
 			err = s.fill(n)
 		}
 		switch {
 		case err == nil:
-			if s.busy {
+			if !s.synced && s.room > 0 { // it may never need more than the first
 				// All pages at once cost less than one by one when they are written to.
 				_ = unix.Madvise(s.mem[s.room:s.room+n], unix.MADV_POPULATE_WRITE) // else they come one by one
 			}

@@ -29,7 +29,7 @@ type sockets struct {
 	known   map[Handle]*socket    // all that are open
 	parked  bool                  // the last worker stopped with the cut that is attached
 	held    map[uint64]KeptSocket // until Settle: what the keeper had and nobody has adopted
-	stands  map[uint64]*standing  // until Settle: where Held has found them
+	stands  map[uint64]standing   // until Settle: where Held has found them
 	refused map[uint64]bool       // until Settle: what the State knows, but could not have
 	leaving bool                  // Close leaves the sockets to the keeper
 	ledger  SocketLedger          // of the last restore
@@ -47,7 +47,7 @@ func (s *System) UseKeeper(k SocketKeeper) { s.keeper = k }
 // Attach implements Kernel.
 func (s *System) Attach(cut uint64) error {
 	s.known, s.held, s.refused = make(map[Handle]*socket), make(map[uint64]KeptSocket), make(map[uint64]bool)
-	s.stands = make(map[uint64]*standing)
+	s.stands = make(map[uint64]standing)
 	s.leaving, s.parked, s.ledger = false, false, SocketLedger{}
 	if s.keeper == nil {
 		return nil
@@ -108,13 +108,13 @@ func (s *System) Held(state SocketState) (SocketPosition, bool) {
 	if !ok || held.Datagram {
 		return SocketPosition{}, false
 	}
-	known := s.stands[state.ID]
-	if known == nil {
+	k, known := s.stands[state.ID]
+	if !known {
 		at, over, err := s.keeper.Position(held.FD, state.Position.Dialled)
-		known = &standing{at, err == nil && !over}
-		s.stands[state.ID] = known
+		k = standing{at, err == nil && !over}
+		s.stands[state.ID] = k
 	}
-	return known.at, known.ok
+	return k.at, k.ok
 }
 
 // unmoved returns nil if a socket stands where the guest left it.
@@ -122,7 +122,7 @@ func (s *System) unmoved(h KeptSocket, at SocketPosition) error {
 	if h.Datagram {
 		return nil // what is lost or doubled is what the network may lose or double
 	}
-	if k := s.stands[h.ID]; k != nil && k.ok && k.at == at {
+	if k := s.stands[h.ID]; k.ok && k.at == at {
 		return nil
 	}
 	same, over, err := s.keeper.Unmoved(h.FD, at)

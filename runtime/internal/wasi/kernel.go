@@ -108,7 +108,7 @@ type PollFD struct {
 	Handle    Handle
 	Events    PollEvents // asked for
 	Revents   PollEvents // found
-	Available uint64     // with PollIn: how many bytes can be read, if known; 1 of a socket without PollCount
+	Available uint64     // with PollIn: how many bytes can be read, if known; 1 of a connection without PollCount
 }
 
 // Kernel is all that a Host knows of the outside world. Everything that a

@@ -128,7 +128,7 @@ func (s *System) found(fd *PollFD, r uint32) {
 	fd.Revents = pollEvents(int16(r))
 	switch k := s.known[fd.Handle]; {
 	case r&unix.POLLIN == 0:
-	case k == nil || k.listen >= 0 || r&unix.POLLRDHUP != 0 || fd.Events&PollCount != 0:
+	case k == nil || k.state.Remote == "" || r&unix.POLLRDHUP != 0 || fd.Events&PollCount != 0:
 		fd.Available = available(int(fd.Handle))
 	default:
 		fd.Available = 1 // to ask would be every fourth call of a server

@@ -182,7 +182,7 @@ func TestSocketErrors(t *testing.T) {
 	st := g.fdstat(listenerFD)
 	g.must("fd_fdstat_set_rights", listenerFD, st.base, RightFdRead)
 	dial(t, "tcp", address)
-	g.wantEvents("[{0 ESUCCESS 1 1 0}]", readSub(listenerFD))
+	g.wantEvents("[{0 ESUCCESS 1 0 0}]", readSub(listenerFD))
 	var fd2 uint32
 	g.must("sock_accept", listenerFD, 0, &fd2)
 	if got := g.fdstat(fd2); got.base != RightFdRead {
