@@ -341,8 +341,8 @@ func TestFindBelievesNoNumber(t *testing.T) {
 			t.Errorf("%s: found %v, %v", claim, h, err)
 		}
 	}
-	// The file itself, open but not locked.
-	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR, 0)
+	// The file itself, open but not locked; emptied first, as a worker does, since its numbers may be shorter.
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_TRUNC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
