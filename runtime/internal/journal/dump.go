@@ -35,7 +35,7 @@ func Dump(dir string, visit func(Entry) error) (flaw, err error) {
 }
 
 func dumpSegment(dir string, seq uint64, n *int, visit func(Entry) error) (flaw, err error) {
-	s, err := openSegment(dir, seq, false)
+	s, err := openSegment(dir, seq, thisBoot(), false)
 	if err != nil {
 		return err, nil
 	}

@@ -56,7 +56,7 @@ func TestFormatDocument(t *testing.T) {
 // example writes a segment that has every kind of record.
 func example(t testing.TB, dir string) Position {
 	t.Helper()
-	s, err := createSegment(dir, 2, false)
+	s, err := createSegment(dir, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,13 +286,13 @@ func FuzzSegment(f *testing.F) {
 // A segment that somebody reads is not made another one.
 func TestReadSegmentStays(t *testing.T) {
 	dir := t.TempDir()
-	s, err := createSegment(dir, 2, false)
+	s, err := createSegment(dir, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.close()
 	s.seal(opSync, 0, 0, 0)
-	reader, err := openSegment(dir, 2, false)
+	reader, err := openSegment(dir, 2, thisBoot(), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -308,18 +308,64 @@ func TestReadSegmentStays(t *testing.T) {
 	if err := s.empty(dir); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openSegment(dir, 2, false); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := openSegment(dir, 2, thisBoot(), false); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the segment is there still: %v", err)
 	}
-	if err := s.reuse(dir, 7); err != nil {
+	if err := s.reuse(dir, 7, thisBoot()); err != nil {
 		t.Fatal(err)
 	}
-	again, err := openSegment(dir, 7, false)
+	again, err := openSegment(dir, 7, thisBoot(), false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer again.close()
 	if _, found := again.at(headerSize); found != foundEnd {
 		t.Errorf("found %v", found)
+	}
+}
+
+// What an earlier use of a segment has left is nowhere taken for a record.
+func TestReusedSegmentEnds(t *testing.T) {
+	rnd := seed(t)
+	dir := t.TempDir()
+	s, err := createSegment(dir, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	put := func() {
+		n := rnd.IntN(3000)
+		if rnd.IntN(50) == 0 {
+			n = rnd.IntN(4 * clearAhead)
+		}
+		if err := s.ensure(recordHeader + n); err != nil {
+			t.Fatal(err)
+		}
+		for i := range s.mem[s.tail+recordHeader : s.tail+recordHeader+n] {
+			s.mem[s.tail+recordHeader+i] = 0xff
+		}
+		s.seal(opSync, 1, 0, n)
+	}
+	for use := range uint64(3) {
+		for range 100 + rnd.IntN(300) {
+			put()
+			if _, found := s.at(s.tail); found != foundEnd {
+				t.Fatalf("use %d: found %v at the end, %d", use, found, s.tail)
+			}
+		}
+		s.seal(opEnd, 0, 0, 0)
+		if _, found := s.at(s.tail); found != foundEnd {
+			t.Fatalf("use %d: found %v behind the end, %d", use, found, s.tail)
+		}
+		if err := errors.Join(s.empty(dir), s.reuse(dir, 3+use, thisBoot())); err != nil {
+			t.Fatal(err)
+		}
+		if _, found := s.at(s.tail); found != foundEnd {
+			t.Fatalf("found %v in an empty segment", found)
+		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -175,8 +177,13 @@ func (j *Journal) sync(s *segment) error {
 	if !j.opt.Sync {
 		return nil
 	}
-	return j.opt.syncing(s.path, s.sync)
+	if err := s.copy.write(s.mem[:s.tail]); err != nil {
+		return err
+	}
+	return j.syncCopy(s.copy)
 }
+
+func (j *Journal) syncCopy(c *durableCopy) error { return j.opt.syncing(c.path, c.sync) }
 
 // Begin starts a new journal, for a life that begins: what was in the directory is removed.
 // state is the host's State, which Birth returns until there is a generation.
@@ -204,7 +211,7 @@ func (j *Journal) Begin(state []byte) error {
 // Birth returns the state that Begin was given and the position behind it, if the journal
 // in dir has its first segment still.
 func Birth(dir string) (state []byte, at Position, ok bool) {
-	s, err := openSegment(dir, 1, false)
+	s, err := openSegment(dir, 1, thisBoot(), false)
 	if err != nil {
 		return nil, at, false
 	}
@@ -252,7 +259,7 @@ func (j *Journal) Restart() error {
 
 // create begins a segment. Where that cannot be, the guest goes on without.
 func (j *Journal) create(seq uint64) bool {
-	s, err := createSegment(j.opt.Dir, seq, j.opt.Sync)
+	s, err := j.newSegment(seq)
 	if err == nil {
 		err = j.syncDir(j.opt.Dir)
 	}
@@ -262,6 +269,25 @@ func (j *Journal) create(seq uint64) bool {
 	}
 	j.seg, j.seq = s, seq
 	return true
+}
+
+// newSegment returns an empty segment.
+func (j *Journal) newSegment(seq uint64) (*segment, error) {
+	s, err := createSegment(j.opt.Dir, seq)
+	if err == nil && j.opt.Sync {
+		if err = j.keepCopy(s); err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}
+	return s, err
+}
+
+// keepCopy gives a segment its durable copy, which has all that is in it.
+func (j *Journal) keepCopy(s *segment) error {
+	if err := s.keepCopy(j.opt.Dir, j.opt.boot, j.syncCopy); err != nil {
+		return fmt.Errorf("make the durable copy of journal %s: %w", s.path, err)
+	}
+	return nil
 }
 
 // wantCut asks for a cut, once until there is one.
@@ -413,12 +439,12 @@ func (j *Journal) nextSegment(seq uint64) (*segment, error) {
 	j.spares.next = nil
 	j.spares.Unlock()
 	if s != nil {
-		if s.reuse(j.opt.Dir, seq) == nil {
+		if s.reuse(j.opt.Dir, seq, j.opt.boot) == nil {
 			return s, nil
 		}
 		_ = s.close() // nothing was written
 	}
-	return createSegment(j.opt.Dir, seq, j.opt.Sync)
+	return j.newSegment(seq)
 }
 
 // saveSpare makes a segment that is before that position the spare one, if there is none.
@@ -436,13 +462,21 @@ func (j *Journal) saveSpare(before Position) {
 	if s == nil {
 		return
 	}
-	if full || errors.Join(s.empty(j.opt.Dir), j.sync(s)) != nil {
+	if full || j.empty(s) != nil {
 		_ = s.close() // so is this one's
 		return
 	}
 	j.spares.Lock()
 	defer j.spares.Unlock()
 	j.spares.next = s
+}
+
+// empty makes a segment that is not needed any more a spare one.
+func (j *Journal) empty(s *segment) error {
+	if err := s.empty(j.opt.Dir); err != nil || s.copy == nil {
+		return err
+	}
+	return j.syncCopy(s.copy)
 }
 
 // closeSpares gives the segments back that are held for their pages.
@@ -479,6 +513,12 @@ func (j *Journal) base() (Position, bool) {
 	b.put(j.seg.mem[j.seg.tail+recordHeader:])
 	j.seg.seal(opBase, 0, 0, baseSize)
 	j.dirty = true
+	if j.opt.Sync { // for Durable
+		if err := j.seg.copy.write(j.seg.mem[:j.seg.tail]); err != nil {
+			j.lose(err)
+			return Position{}, false
+		}
+	}
 	return at, true
 }
 
@@ -491,11 +531,14 @@ func (j *Journal) Durable(at Position) error {
 	if !j.opt.Sync {
 		return nil
 	}
-	s, err := openSegment(j.opt.Dir, at.Segment, true)
+	// It has been written, with the cut.
+	path := filepath.Join(j.opt.Dir, copyName(at.Segment, j.opt.boot))
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
-	return errors.Join(j.sync(s), s.close())
+	c := durableCopy{f: f, path: path}
+	return errors.Join(j.syncCopy(&c), f.Close())
 }
 
 // Retire removes the segments before the one of a position. Any goroutine may call it.
@@ -518,7 +561,10 @@ func (j *Journal) Retire(before Position) error {
 // use.
 func removeSegments(dir string, list []uint64) error {
 	for i := len(list) - 1; i >= 0; i-- {
-		if err := os.Remove(filepath.Join(dir, segmentName(list[i]))); err != nil {
+		if err := removeCopies(dir, list[i]); err != nil {
+			return err
+		}
+		if err := os.Remove(filepath.Join(dir, segmentName(list[i]))); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

@@ -39,6 +39,8 @@ type object struct {
 
 	stream bool       // a connection that was accepted
 	room   int        // how much may wait to be sent; 0 if not known yet
+	third  int        // of the connection's buffer
+	free   int        // at least so much of that is free
 	out    []byte     // waits to be sent; while the past is played, the end of what it sends
 	failed wasi.Errno // of what waited
 }

@@ -25,6 +25,10 @@ const (
 	maxStuck   = 10 * time.Second
 )
 
+// sendCost is more than the kernel takes of a connection's buffer to send n bytes at once, with what it needs
+// itself.
+func sendCost(n int) int { return 2*n + 4096 }
+
 // putOff lets what is sent on a connection wait, if it may.
 func (j *Journal) putOff(h, real wasi.Handle, bufs [][]byte) bool {
 	o, n := j.object(h), total(bufs)
@@ -36,16 +40,18 @@ func (j *Journal) putOff(h, real wasi.Handle, bufs [][]byte) bool {
 		if errno != wasi.ESUCCESS {
 			return false
 		}
-		o.room = min(int(size)/waitingPart, maxWaiting)
+		o.room, o.third = min(int(size)/waitingPart, maxWaiting), int(size)/3
 	}
 	if len(o.out)+n > o.room {
 		return false
 	}
 	if len(o.out) == 0 {
-		// A third of the buffer is free then.
-		j.one[0] = wasi.PollFD{Handle: real, Events: wasi.PollOut}
-		if _, errno := j.k.Poll(j.one[:], 0); errno != wasi.ESUCCESS || j.one[0].Revents != wasi.PollOut {
-			return false
+		if o.free < sendCost(o.room) {
+			j.one[0] = wasi.PollFD{Handle: real, Events: wasi.PollOut}
+			if _, errno := j.k.Poll(j.one[:], 0); errno != wasi.ESUCCESS || j.one[0].Revents != wasi.PollOut {
+				return false
+			}
+			o.free = o.third // at least, when it can be written to
 		}
 		j.waiting = append(j.waiting, h)
 	}
@@ -113,6 +119,7 @@ func (j *Journal) release() {
 func (j *Journal) sendOut(o *object) bool {
 	for len(o.out) > 0 {
 		n, errno := j.k.Send(o.real, [][]byte{o.out})
+		o.free -= sendCost(n)
 		switch {
 		case errno == wasi.EAGAIN:
 			return false

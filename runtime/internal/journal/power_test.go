@@ -331,7 +331,7 @@ func (l *life) putOn() *disk {
 	return d
 }
 
-// A guest of a machine whose power fails at any moment leaves what an undisturbed one does.
+// A guest of a machine whose power fails at any moment, or that is killed there, leaves what an undisturbed one does.
 func TestPower(t *testing.T) { power(t, 151) }
 
 // power lets the power fail at every stride-th moment, and once more later.
@@ -360,7 +360,7 @@ func power(t *testing.T, stride int) {
 			l, _ := start(t)
 			l.run(0, false)
 			want, calls := l.left(), l.k.n
-			failures := 0
+			failures, deaths := 0, 0
 			for first := 1 + rnd.IntN(stride); first <= calls; first += stride {
 				l, d := start(t)
 				what, at := "", first
@@ -368,7 +368,10 @@ func power(t *testing.T, stride int) {
 					after := rnd.IntN(2) == 0
 					what += fmt.Sprintf("; at %d of %d, after it: %v", at, calls, after)
 					l.run(at, after)
-					if !l.done {
+					if !l.done && rnd.IntN(3) == 0 {
+						what += ", and the machine runs on"
+						deaths++
+					} else if !l.done {
 						failures++
 						some := rnd
 						if life == 0 && failures%2 == 0 {
@@ -388,7 +391,7 @@ func power(t *testing.T, stride int) {
 					t.Fatalf("power fails%s: %v\n%s", what, l.lost, difference(got, want))
 				}
 			}
-			t.Logf("%d moments, %d failures", calls, failures)
+			t.Logf("%d moments, %d failures, %d deaths", calls, failures, deaths)
 		})
 	}
 }

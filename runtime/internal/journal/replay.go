@@ -85,7 +85,6 @@ func (j *Journal) resume() error {
 		return fmt.Errorf("go on in journal %s: %w", s.path, err)
 	}
 	p.segs = p.segs[:len(p.segs)-1]
-	s.synced = j.opt.Sync
 	j.seg, j.seq, j.since = s, s.seq, p.bytes
 	flaw := p.flaw
 	if err := j.closePast(); err != nil {
@@ -105,6 +104,14 @@ func (j *Journal) resume() error {
 			}
 			break
 		}
+	}
+	if j.opt.Sync {
+		err = errors.Join(j.keepCopy(s), j.syncDir(j.opt.Dir))
+	} else {
+		err = removeCopies(j.opt.Dir, s.seq)
+	}
+	if err != nil {
+		return err
 	}
 	if b := j.room(markSize); b != nil {
 		j.mark.put(b)

@@ -103,7 +103,7 @@ type past struct {
 
 // scan reads the past behind a position. The error says that there is none.
 func scan(dir string, at Position, boot bootID, write bool) (p *past, err error) {
-	s, err := openSegment(dir, at.Segment, write)
+	s, err := openSegment(dir, at.Segment, boot, write)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +138,7 @@ func (p *past) scan(dir string, at Position, boot bootID, write bool) error {
 		case r.op == opGap:
 			p.flaw = ErrGap
 		case r.op == opEnd:
-			next, err := openSegment(dir, s.seq+1, write)
+			next, err := openSegment(dir, s.seq+1, boot, write)
 			if err != nil && now.boot != boot && now.flags&markSynced != 0 {
 				return nil // it was begun when the power failed
 			}

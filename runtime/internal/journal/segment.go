@@ -35,8 +35,10 @@ const (
 	reserve = 1 << 30
 	// growth is how much room on the disk is taken at a time.
 	growth = 1 << 20
-	// firstGrowth is how much that is at first where room costs writing; then it doubles.
+	// firstGrowth is how much that is at first for a durable copy, whose room costs writing; then it doubles.
 	firstGrowth = 64 << 10
+	// clearAhead is how much of a segment that is used again is cleared at a time, in bytes.
+	clearAhead = 32 << 10
 	// spare is room that is always there behind the tail: for a record without payload, which
 	// says why there is no other.
 	spare = recordHeader
@@ -64,17 +66,19 @@ type segment struct {
 	mem  []byte // of which room have storage
 	room int
 	tail int // where the next record begins
-	// It grows so that a sync waits for no more than what was written; else with pages that are about to
-	// be written to.
-	synced bool
+	// Between clean and stale lies what an earlier use has left; else all is zero behind the tail.
+	clean, stale int
+	copy         *durableCopy // nil where records need not outlive the machine
 }
 
+const segmentSuffix = ".journal"
+
 // segmentName returns the name of the file of a segment.
-func segmentName(seq uint64) string { return fmt.Sprintf("%016x.journal", seq) }
+func segmentName(seq uint64) string { return fmt.Sprintf("%016x%s", seq, segmentSuffix) }
 
 // parseSegmentName is the reverse of segmentName.
 func parseSegmentName(name string) (uint64, bool) {
-	hex, ok := strings.CutSuffix(name, ".journal")
+	hex, ok := strings.CutSuffix(name, segmentSuffix)
 	if !ok || len(hex) != 16 {
 		return 0, false
 	}
@@ -84,13 +88,16 @@ func parseSegmentName(name string) (uint64, bool) {
 
 // createSegment makes an empty segment. One of that number may be there: a crash between
 // its making and the end of the one before leaves it.
-func createSegment(dir string, seq uint64, synced bool) (*segment, error) {
+func createSegment(dir string, seq uint64) (*segment, error) {
+	if err := removeCopies(dir, seq); err != nil {
+		return nil, err
+	}
 	path := filepath.Join(dir, segmentName(seq))
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	s := &segment{seq: seq, path: path, f: f, synced: synced}
+	s := &segment{seq: seq, path: path, f: f}
 	if err = s.mapFile(reserve, true); err == nil {
 		err = s.grow(1)
 	}
@@ -113,7 +120,7 @@ func (s *segment) begin() {
 
 // spareName is the name of the file of a segment that is none any more, and will be another one:
 // what was written once has its pages and its place on the disk.
-const spareName = "spare.journal"
+const spareName = "spare" + segmentSuffix
 
 // maxSpare is how much of such a segment is kept, in bytes.
 const maxSpare = 64 << 20
@@ -138,35 +145,55 @@ func (s *segment) empty(dir string) error {
 		s.room = maxSpare
 	}
 	// Behind the tail may lie what was received and never became a record.
-	clear(s.mem[:min(s.tail+recordHeader+8+maxRecv, s.room)])
-	return nil
+	s.stale = min(max(s.stale, s.tail+recordHeader+8+maxRecv), s.room)
+	if s.copy == nil {
+		return nil
+	}
+	if err := s.copy.move(filepath.Join(dir, spareCopyName)); err != nil {
+		return err
+	}
+	return s.copy.empty()
 }
 
 // reuse makes a spare segment the one of that number.
-func (s *segment) reuse(dir string, seq uint64) error {
+func (s *segment) reuse(dir string, seq uint64, boot bootID) error {
 	path := filepath.Join(dir, segmentName(seq))
 	if err := os.Rename(s.path, path); err != nil {
 		return err
 	}
 	s.seq, s.path = seq, path
+	s.clear(0, clearAhead)
 	s.begin()
-	return nil
+	if s.copy == nil {
+		return nil
+	}
+	return s.copy.move(filepath.Join(dir, copyName(seq, boot)))
 }
 
 // removeSpare removes the spare segment that a life has left.
-func removeSpare(dir string) error {
-	if err := os.Remove(filepath.Join(dir, spareName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+func removeSpare(dir string) (err error) {
+	for _, name := range []string{spareName, spareCopyName} {
+		if e := os.Remove(filepath.Join(dir, name)); !errors.Is(e, fs.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
 	}
-	return nil
+	return err
 }
 
-// openSegment opens a segment for reading its records.
-func openSegment(dir string, seq uint64, write bool) (*segment, error) {
+// openSegment opens a segment for reading its records, from where they outlived what came between them and this
+// boot. To write to it is to go on with it.
+func openSegment(dir string, seq uint64, boot bootID, write bool) (*segment, error) {
 	path := filepath.Join(dir, segmentName(seq))
 	how := os.O_RDONLY
 	if write {
 		how = os.O_RDWR
+		if err := recoverSegment(dir, seq, boot); err != nil {
+			return nil, err
+		}
+	} else if from, err := durableSource(dir, seq, boot); err != nil {
+		return nil, err
+	} else if from != "" {
+		path = from
 	}
 	f, err := os.OpenFile(path, how, 0)
 	if err != nil {
@@ -243,22 +270,18 @@ func (s *segment) mapFile(size int, write bool) (err error) {
 // grow takes room for n bytes more on the disk. Storage is taken before it is touched: a
 // store to a mapped page for which the disk has no room would end this process.
 func (s *segment) grow(n int) error {
-	step := growth
-	if s.synced {
-		step = min(max(s.room, firstGrowth), growth)
-	}
-	n = (n + step - 1) / step * step
+	n = (n + growth - 1) / growth * growth
 	if s.room+n > reserve {
 		return fmt.Errorf("journal %s is full: %w", s.path, unix.EFBIG)
 	}
 	for {
 		err := unix.Fallocate(int(s.f.Fd()), 0, int64(s.room), int64(n))
-		if err == nil && s.synced || errors.Is(err, unix.EOPNOTSUPP) {
+		if errors.Is(err, unix.EOPNOTSUPP) {
 			err = s.fill(n)
 		}
 		switch {
 		case err == nil:
-			if !s.synced && s.room > 0 { // it may never need more than the first
+			if s.room > 0 { // it may never need more than the first
 				// All pages at once cost less than one by one when they are written to.
 				_ = unix.Madvise(s.mem[s.room:s.room+n], unix.MADV_POPULATE_WRITE) // else they come one by one
 			}
@@ -270,25 +293,37 @@ func (s *segment) grow(n int) error {
 	}
 }
 
-// fill writes the n bytes of storage behind the room. A sync of bytes that were never written has the
-// file system note that they are now, which takes it a transaction; and page by page, since what is
-// written together is cached together, and later written again together where one byte of it changes.
+// fill writes the n bytes of storage behind the room, where it cannot be had otherwise.
 func (s *segment) fill(n int) error {
-	var page [pageSize]byte
-	for at := s.room; at < s.room+n; at += pageSize {
-		if _, err := s.f.WriteAt(page[:], int64(at)); err != nil {
+	_, err := s.f.WriteAt(make([]byte, n), int64(s.room))
+	return err
+}
+
+// ensure makes room for n bytes at the tail, and the spare behind them. A reader finds the end there: a header of
+// zeros.
+func (s *segment) ensure(n int) error {
+	to := s.tail + align(n) + spare
+	if to > s.room {
+		if err := s.grow(to - s.room); err != nil {
 			return err
 		}
+	}
+	if to += recordHeader; to > s.clean {
+		s.clear(s.clean, to+clearAhead)
 	}
 	return nil
 }
 
-// ensure makes room for n bytes at the tail, and the spare behind them.
-func (s *segment) ensure(n int) error {
-	if missing := s.tail + align(n) + spare - s.room; missing > 0 {
-		return s.grow(missing)
+// clear removes what an earlier use of the segment has left between two offsets. It comes shortly before what is
+// written there, which then finds the memory in the processor's cache.
+func (s *segment) clear(from, to int) {
+	if to = min(to, s.stale); from < to {
+		clear(s.mem[from:to])
 	}
-	return nil
+	s.clean = to
+	if to >= s.stale {
+		s.clean, s.stale = reserve, 0
+	}
 }
 
 // record is one record of a segment.
@@ -388,29 +423,19 @@ func (s *segment) append(offset int, first func()) error {
 	return nil
 }
 
-// sync makes the records durable.
-func (s *segment) sync() error {
-	for {
-		err := unix.Fdatasync(int(s.f.Fd()))
-		if !errors.Is(err, unix.EINTR) {
-			if err != nil {
-				return &os.PathError{Op: "sync", Path: s.path, Err: err}
-			}
-			return nil
-		}
-	}
-}
-
 func (s *segment) close() error {
 	var errs []error
 	if s.mem != nil {
 		errs = append(errs, unix.Munmap(s.mem))
 		s.mem = nil
 	}
+	if s.copy != nil {
+		errs = append(errs, s.copy.f.Close())
+	}
 	return errors.Join(append(errs, s.f.Close())...)
 }
 
-// segments lists the segments in a directory, ascending.
+// segments lists the segments in a directory, ascending. One may be there as its durable copy only.
 func segments(dir string) ([]uint64, error) {
 	entries, err := os.ReadDir(dir) // sorted by name, which is by number
 	if errors.Is(err, fs.ErrNotExist) {
@@ -421,7 +446,11 @@ func segments(dir string) ([]uint64, error) {
 	}
 	var list []uint64
 	for _, e := range entries {
-		if seq, ok := parseSegmentName(e.Name()); ok && e.Type().IsRegular() {
+		seq, ok := parseSegmentName(e.Name())
+		if !ok {
+			seq, _, ok = parseCopyName(e.Name())
+		}
+		if ok && e.Type().IsRegular() && (len(list) == 0 || list[len(list)-1] != seq) {
 			list = append(list, seq)
 		}
 	}

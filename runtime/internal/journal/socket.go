@@ -289,7 +289,9 @@ func (j *Journal) Send(h wasi.Handle, bufs [][]byte) (int, wasi.Errno) {
 			errno = wasi.EAGAIN // what comes before is not sent yet
 			break
 		}
-		n, errno = j.k.Send(real, bufs)
+		if n, errno = j.k.Send(real, bufs); o != nil {
+			o.free = 0
+		}
 	}
 	j.put(opSend, k, errno, int64(n))
 	return n, errno

@@ -14,15 +14,18 @@ func TestSweep(t *testing.T) { sweep(t, 101) }
 
 // sweep lets the guest die at every stride-th call, where each is durable at fewer.
 func sweep(t *testing.T, stride int) {
+	noSync := func(string, func() error) error { return nil }
 	for _, c := range []struct {
-		name string
-		cuts int
-		opt  Options
+		name  string
+		cuts  int
+		opt   Options
+		other bool // each life is of the other level
 	}{
-		{"from birth", 0, Options{}},
-		{"cuts", 2, Options{}},
-		{"segments", 1, Options{RotateAt: 2000}},
-		{"sync", 3, Options{Sync: true, RotateAt: 3000, syncing: func(string, func() error) error { return nil }}},
+		{"from birth", 0, Options{}, false},
+		{"cuts", 2, Options{}, false},
+		{"segments", 1, Options{RotateAt: 2000}, false},
+		{"sync", 3, Options{Sync: true, RotateAt: 3000, syncing: noSync}, false},
+		{"levels", 2, Options{Sync: true, RotateAt: 3000, syncing: noSync}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			rnd := seed(t)
@@ -47,10 +50,12 @@ func sweep(t *testing.T, stride int) {
 					l.run(at, after)
 					if !l.done {
 						deaths++
+						l.opt.Sync = l.opt.Sync != c.other
 						l.run(second, secondAfter)
 					}
 					if !l.done {
 						deaths++
+						l.opt.Sync = l.opt.Sync != c.other
 						l.run(0, false)
 					}
 					if t.Failed() {
@@ -119,7 +124,7 @@ func TestFlaws(t *testing.T) {
 		{"reboot, synced", []mark{{other.boot, markSynced}, {other.boot, markSynced}}, false, 2, nil},
 	} {
 		dir := t.TempDir()
-		s, err := createSegment(dir, 2, false)
+		s, err := createSegment(dir, 2)
 		if err != nil {
 			t.Fatal(err)
 		}

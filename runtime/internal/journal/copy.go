@@ -1,0 +1,236 @@
+package journal
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// durableCopy is a second file of a segment whose records are durable before each effect: the mapped file outlives
+// the process, and this one the machine. To sync a mapped page costs more than to write it: the kernel protects it from
+// the next store first, tells all processors, and the store faults. See FORMAT.md.
+type durableCopy struct {
+	f    *os.File
+	path string
+	done int // it has the bytes of the segment to here
+	room int // and zeros to here
+}
+
+const (
+	copySuffix = ".durable"
+	// spareCopyName is the name of the copy of a spare segment, and of one that is not whole yet.
+	spareCopyName = "spare" + copySuffix
+)
+
+// copyName returns the name of the copy that a segment gets between two starts of the machine.
+func copyName(seq uint64, boot bootID) string {
+	return fmt.Sprintf("%016x.%x%s", seq, boot, copySuffix)
+}
+
+// parseCopyName is the reverse of copyName.
+func parseCopyName(name string) (seq uint64, boot bootID, ok bool) {
+	rest, ok := strings.CutSuffix(name, copySuffix)
+	number, id, found := strings.Cut(rest, ".")
+	seq, parsed := parseSegmentName(number + segmentSuffix)
+	b, err := hex.DecodeString(id)
+	if !ok || !found || !parsed || err != nil || len(b) != len(boot) {
+		return 0, boot, false
+	}
+	boot = bootID(b)
+	return seq, boot, copyName(seq, boot) == name
+}
+
+// copies lists the names of the copies of a segment.
+func copies(dir string, seq uint64) (names []string, err error) {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if n, _, ok := parseCopyName(e.Name()); ok && n == seq {
+			names = append(names, e.Name())
+		}
+	}
+	return names, err
+}
+
+// removeCopies removes the copies of a segment.
+func removeCopies(dir string, seq uint64) error {
+	names, err := copies(dir, seq)
+	for _, name := range names {
+		err = errors.Join(err, os.Remove(filepath.Join(dir, name)))
+	}
+	return err
+}
+
+// durableSource returns the copy that has what is left of a segment; "" if its own file has. That is so while the
+// machine runs on, and for segments that have none: they were not synced, or are durable themselves.
+func durableSource(dir string, seq uint64, boot bootID) (path string, err error) {
+	names, err := copies(dir, seq)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil || len(names) == 0 || boot != (bootID{}) && slices.Contains(names, copyName(seq, boot)) {
+		return "", err
+	}
+	return filepath.Join(dir, names[0]), nil
+}
+
+// recoverSegment puts the copy of a segment in its place, if that has what is left of it. It is durable when
+// this returns.
+func recoverSegment(dir string, seq uint64, boot bootID) error {
+	from, err := durableSource(dir, seq, boot)
+	if err != nil || from == "" {
+		return err
+	}
+	if err := os.Rename(from, filepath.Join(dir, segmentName(seq))); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// createCopy makes a copy.
+func createCopy(path string) (*durableCopy, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &durableCopy{f: f, path: path}, nil
+}
+
+// openCopy opens the copy that a life has left which the machine has outlived, of a segment whose records are mem.
+// It may lack some, and have others behind them, of a past that was given up: those go.
+func openCopy(path string, mem []byte) (*durableCopy, error) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	c := &durableCopy{f: f, path: path}
+	if err = c.compare(mem); err == nil {
+		err = f.Truncate(int64(c.done))
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	c.room = c.done
+	return c, nil
+}
+
+// compare finds out how much of mem the copy has.
+func (c *durableCopy) compare(mem []byte) error {
+	b := make([]byte, 64<<10)
+	for c.done < len(mem) {
+		want := mem[c.done:min(c.done+len(b), len(mem))]
+		n, err := c.f.ReadAt(b[:len(want)], int64(c.done))
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		same := 0
+		for same < n && b[same] == want[same] {
+			same++
+		}
+		if c.done += same; same < len(want) {
+			break
+		}
+	}
+	return nil
+}
+
+// write gives the copy the bytes of the segment that it has not got.
+func (c *durableCopy) write(mem []byte) error {
+	if err := c.grow(len(mem)); err != nil {
+		return err
+	}
+	if _, err := c.f.WriteAt(mem[c.done:], int64(c.done)); err != nil {
+		return err
+	}
+	c.done = len(mem)
+	return nil
+}
+
+// grow takes storage for n bytes in all. It is written: a sync of bytes that never were has the file system note that
+// they are now, which takes it a transaction; and page by page, since what is written together is cached together,
+// and later written again together where one byte of it changes.
+func (c *durableCopy) grow(n int) error {
+	var page [pageSize]byte
+	for n > c.room {
+		to := c.room + min(max(c.room, firstGrowth), growth)
+		for at := c.room; at < to; at += pageSize {
+			if _, err := c.f.WriteAt(page[:], int64(at)); err != nil {
+				return err
+			}
+		}
+		c.room = to
+	}
+	return nil
+}
+
+// sync makes what was written durable. Where that fails, nothing is known of what is: all is written once more.
+func (c *durableCopy) sync() error {
+	for {
+		err := unix.Fdatasync(int(c.f.Fd()))
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, unix.EINTR):
+		default:
+			c.done = 0
+			return &os.PathError{Op: "sync", Path: c.path, Err: err}
+		}
+	}
+}
+
+// empty makes the copy one of zeros, for another segment. It is to be synced.
+func (c *durableCopy) empty() error {
+	if c.room > maxSpare {
+		if err := c.f.Truncate(maxSpare); err != nil {
+			return err
+		}
+		c.room = maxSpare
+	}
+	var page [pageSize]byte
+	for at := 0; at < min(c.done, c.room); at += pageSize {
+		if _, err := c.f.WriteAt(page[:], int64(at)); err != nil {
+			return err
+		}
+	}
+	c.done = 0
+	return nil
+}
+
+// move renames the copy.
+func (c *durableCopy) move(path string) error {
+	if err := os.Rename(c.path, path); err != nil {
+		return err
+	}
+	c.path = path
+	return nil
+}
+
+// keepCopy gives the segment a copy, of which all is durable but the name where that is new.
+func (s *segment) keepCopy(dir string, boot bootID, sync func(*durableCopy) error) (err error) {
+	path := filepath.Join(dir, copyName(s.seq, boot))
+	s.copy, err = openCopy(path, s.mem[:s.tail])
+	if errors.Is(err, fs.ErrNotExist) {
+		s.copy, err = createCopy(filepath.Join(dir, spareCopyName))
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.copy.write(s.mem[:s.tail]); err != nil {
+		return err
+	}
+	if err := sync(s.copy); err != nil {
+		return err
+	}
+	return s.copy.move(path)
+}
