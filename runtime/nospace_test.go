@@ -143,6 +143,12 @@ func TestFullDisk(t *testing.T) {
 // The same with a small file system, where one can be mounted; elsewhere with a limit on
 // the size of files.
 func TestFullDiskReally(t *testing.T) {
+	for _, level := range []Durability{DurabilityNone, DurabilityProcess, DurabilityDisk} {
+		t.Run(string(level), func(t *testing.T) { fullDiskReally(t, level) })
+	}
+}
+
+func fullDiskReally(t *testing.T, level Durability) {
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=32m"); err != nil {
 		t.Logf("no file system of our own (%v): TestFullDisk has to do", err)
@@ -154,7 +160,7 @@ func TestFullDiskReally(t *testing.T) {
 		}
 	})
 	ballast := filepath.Join(dir, "ballast")
-	fullTest(t, func(s *workerSpec) { s.Options.Dir = filepath.Join(dir, "process") }, func() {
+	fullTest(t, func(s *workerSpec) { s.Options.Dir, s.Options.Durability = filepath.Join(dir, "process"), level }, func() {
 		f, err := os.Create(ballast)
 		if err != nil {
 			t.Fatal(err)

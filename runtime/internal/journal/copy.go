@@ -1,10 +1,10 @@
 package journal
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -108,7 +108,8 @@ func createCopy(path string) (*durableCopy, error) {
 }
 
 // openCopy opens the copy that a life has left which the machine has outlived, of a segment whose records are mem.
-// It may lack some, and have others behind them, of a past that was given up: those go.
+// It may lack some, and have others behind them, of a past that was given up: those go. Zeros stay, since the disk may
+// be full.
 func openCopy(path string, mem []byte) (*durableCopy, error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -116,33 +117,44 @@ func openCopy(path string, mem []byte) (*durableCopy, error) {
 	}
 	c := &durableCopy{f: f, path: path}
 	if err = c.compare(mem); err == nil {
-		err = f.Truncate(int64(c.done))
+		err = f.Truncate(int64(c.room))
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	c.room = c.done
 	return c, nil
 }
 
-// compare finds out how much of mem the copy has.
+// compare finds out how much of mem the copy has, and how many zeros behind that.
 func (c *durableCopy) compare(mem []byte) error {
-	b := make([]byte, 64<<10)
-	for c.done < len(mem) {
-		want := mem[c.done:min(c.done+len(b), len(mem))]
-		n, err := c.f.ReadAt(b[:len(want)], int64(c.done))
-		if err != nil && !errors.Is(err, io.EOF) {
-			return err
-		}
-		same := 0
-		for same < n && b[same] == want[same] {
-			same++
-		}
-		if c.done += same; same < len(want) {
-			break
-		}
+	st, err := c.f.Stat()
+	if err != nil || st.Size() == 0 {
+		return err
 	}
-	return nil
+	b, err := unix.Mmap(int(c.f.Fd()), 0, int(min(st.Size(), reserve)), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return err
+	}
+	defer unix.Munmap(b)
+	return onFault(func() error {
+		most := min(len(b), len(mem))
+		for c.done+pageSize <= most && bytes.Equal(b[c.done:c.done+pageSize], mem[c.done:c.done+pageSize]) {
+			c.done += pageSize
+		}
+		for c.done < most && b[c.done] == mem[c.done] {
+			c.done++
+		}
+		c.room = c.done
+		var zeros [pageSize]byte
+		for c.room < len(b) {
+			n := min(pageSize, len(b)-c.room)
+			if !bytes.Equal(b[c.room:c.room+n], zeros[:n]) {
+				break
+			}
+			c.room += n
+		}
+		return nil
+	})
 }
 
 // write gives the copy the bytes of the segment that it has not got.
@@ -217,20 +229,24 @@ func (c *durableCopy) move(path string) error {
 }
 
 // keepCopy gives the segment a copy, of which all is durable but the name where that is new.
-func (s *segment) keepCopy(dir string, boot bootID, sync func(*durableCopy) error) (err error) {
+func (s *segment) keepCopy(dir string, boot bootID, sync func(*durableCopy) error) error {
 	path := filepath.Join(dir, copyName(s.seq, boot))
-	s.copy, err = openCopy(path, s.mem[:s.tail])
+	c, err := openCopy(path, s.mem[:s.tail])
 	if errors.Is(err, fs.ErrNotExist) {
-		s.copy, err = createCopy(filepath.Join(dir, spareCopyName))
+		c, err = createCopy(filepath.Join(dir, spareCopyName))
 	}
 	if err != nil {
 		return err
 	}
-	if err := s.copy.write(s.mem[:s.tail]); err != nil {
-		return err
+	if err = c.write(s.mem[:s.tail]); err == nil {
+		err = sync(c)
 	}
-	if err := sync(s.copy); err != nil {
-		return err
+	if err == nil {
+		err = c.move(path)
 	}
-	return s.copy.move(path)
+	if err != nil {
+		return errors.Join(err, c.f.Close())
+	}
+	s.copy = c
+	return nil
 }

@@ -177,10 +177,20 @@ func (j *Journal) sync(s *segment) error {
 	if !j.opt.Sync {
 		return nil
 	}
-	if err := s.copy.write(s.mem[:s.tail]); err != nil {
+	if err := j.writeCopy(s); err != nil {
 		return err
 	}
 	return j.syncCopy(s.copy)
+}
+
+// writeCopy gives the durable copy of a segment all that is in it.
+func (j *Journal) writeCopy(s *segment) error {
+	if s.copy == nil { // there was no room for it
+		if err := errors.Join(j.keepCopy(s), j.syncDir(j.opt.Dir)); err != nil {
+			return err
+		}
+	}
+	return s.copy.write(s.mem[:s.tail])
 }
 
 func (j *Journal) syncCopy(c *durableCopy) error { return j.opt.syncing(c.path, c.sync) }
@@ -514,7 +524,7 @@ func (j *Journal) base() (Position, bool) {
 	j.seg.seal(opBase, 0, 0, baseSize)
 	j.dirty = true
 	if j.opt.Sync { // for Durable
-		if err := j.seg.copy.write(j.seg.mem[:j.seg.tail]); err != nil {
+		if err := j.writeCopy(j.seg); err != nil {
 			j.lose(err)
 			return Position{}, false
 		}

@@ -106,11 +106,11 @@ func (j *Journal) resume() error {
 		}
 	}
 	if j.opt.Sync {
-		err = errors.Join(j.keepCopy(s), j.syncDir(j.opt.Dir))
-	} else {
-		err = removeCopies(j.opt.Dir, s.seq)
-	}
-	if err != nil {
+		if err := j.writeCopy(s); err != nil { // the disk may be full
+			j.lose(err)
+			flaw = err
+		}
+	} else if err := removeCopies(j.opt.Dir, s.seq); err != nil {
 		return err
 	}
 	if b := j.room(markSize); b != nil {
