@@ -25,9 +25,9 @@ type durableCopy struct {
 }
 
 const (
-	copySuffix = ".durable"
-	// spareCopyName is the name of the copy of a spare segment, and of one that is not whole yet.
-	spareCopyName = "spare" + copySuffix
+	copySuffix    = ".durable"
+	spareCopyName = "spare" + copySuffix // of a spare segment
+	newCopyName   = "new" + copySuffix   // of one that is not whole yet
 )
 
 // copyName returns the name of the copy that a segment gets between two starts of the machine.
@@ -233,10 +233,10 @@ func (s *segment) keepCopy(dir string, boot bootID, sync func(*durableCopy) erro
 	path := filepath.Join(dir, copyName(s.seq, boot))
 	c, err := openCopy(path, s.mem[:s.tail])
 	if errors.Is(err, fs.ErrNotExist) {
-		c, err = createCopy(filepath.Join(dir, spareCopyName))
+		c, err = createCopy(filepath.Join(dir, newCopyName))
 	}
 	if err != nil {
-		return err
+		return fmt.Errorf("make the durable copy of journal %s: %w", s.path, err)
 	}
 	if err = c.write(s.mem[:s.tail]); err == nil {
 		err = sync(c)
@@ -245,8 +245,20 @@ func (s *segment) keepCopy(dir string, boot bootID, sync func(*durableCopy) erro
 		err = c.move(path)
 	}
 	if err != nil {
-		return errors.Join(err, c.f.Close())
+		return errors.Join(fmt.Errorf("make the durable copy of journal %s: %w", s.path, err), c.f.Close())
 	}
 	s.copy = c
 	return nil
 }
+
+// writeCopy gives the durable copy of a segment all that is in it.
+func (j *Journal) writeCopy(s *segment) error {
+	if s.copy == nil { // there was no room for it
+		if err := errors.Join(s.keepCopy(j.opt.Dir, j.opt.boot, j.syncCopy), j.syncDir(j.opt.Dir)); err != nil {
+			return err
+		}
+	}
+	return s.copy.write(s.mem[:s.tail])
+}
+
+func (j *Journal) syncCopy(c *durableCopy) error { return j.opt.syncing(c.path, c.sync) }

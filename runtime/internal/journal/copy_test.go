@@ -134,7 +134,7 @@ func TestCopyNames(t *testing.T) {
 		t.Errorf("parsed as %d, %x, %v", seq, boot, ok)
 	}
 	for _, bad := range []string{
-		"", spareCopyName, segmentName(1), "x" + name, name + "x", strings.ToUpper(name), strings.Replace(name, "ab", "b", 1),
+		"", spareCopyName, newCopyName, segmentName(1), "x" + name, name + "x", strings.ToUpper(name), strings.Replace(name, "ab", "b", 1),
 		strings.Replace(name, "2a", "2A", 1), strings.Replace(name, "ab", "AB", 1),
 	} {
 		if seq, boot, ok := parseCopyName(bad); ok {

@@ -172,7 +172,7 @@ func (s *segment) reuse(dir string, seq uint64, boot bootID) error {
 
 // removeSpare removes the spare segment that a life has left.
 func removeSpare(dir string) (err error) {
-	for _, name := range []string{spareName, spareCopyName} {
+	for _, name := range []string{spareName, spareCopyName, newCopyName} {
 		if e := os.Remove(filepath.Join(dir, name)); !errors.Is(e, fs.ErrNotExist) {
 			err = errors.Join(err, e)
 		}
