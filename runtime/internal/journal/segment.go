@@ -37,8 +37,6 @@ const (
 	growth = 1 << 20
 	// firstGrowth is how much that is at first for a durable copy, whose room costs writing; then it doubles.
 	firstGrowth = 64 << 10
-	// clearAhead is how much of a segment that is used again is cleared at a time, in bytes.
-	clearAhead = 32 << 10
 	// spare is room that is always there behind the tail: for a record without payload, which
 	// says why there is no other.
 	spare = recordHeader
@@ -65,10 +63,8 @@ type segment struct {
 	f    *os.File
 	mem  []byte // of which room have storage
 	room int
-	tail int // where the next record begins
-	// Between clean and stale lies what an earlier use has left; else all is zero behind the tail.
-	clean, stale int
-	copy         *durableCopy // nil where records need not outlive the machine
+	tail int          // where the next record begins
+	copy *durableCopy // nil where records need not outlive the machine
 }
 
 const segmentSuffix = ".journal"
@@ -145,7 +141,7 @@ func (s *segment) empty(dir string) error {
 		s.room = maxSpare
 	}
 	// Behind the tail may lie what was received and never became a record.
-	s.stale = min(max(s.stale, s.tail+recordHeader+8+maxRecv), s.room)
+	clear(s.mem[:min(s.tail+recordHeader+8+maxRecv, s.room)])
 	if s.copy == nil {
 		return nil
 	}
@@ -162,7 +158,6 @@ func (s *segment) reuse(dir string, seq uint64, boot bootID) error {
 		return err
 	}
 	s.seq, s.path = seq, path
-	s.clear(0, clearAhead)
 	s.begin()
 	if s.copy == nil {
 		return nil
@@ -299,31 +294,12 @@ func (s *segment) fill(n int) error {
 	return err
 }
 
-// ensure makes room for n bytes at the tail, and the spare behind them. A reader finds the end there: a header of
-// zeros.
+// ensure makes room for n bytes at the tail, and the spare behind them.
 func (s *segment) ensure(n int) error {
-	to := s.tail + align(n) + spare
-	if to > s.room {
-		if err := s.grow(to - s.room); err != nil {
-			return err
-		}
-	}
-	if to += recordHeader; to > s.clean {
-		s.clear(s.clean, to+clearAhead)
+	if missing := s.tail + align(n) + spare - s.room; missing > 0 {
+		return s.grow(missing)
 	}
 	return nil
-}
-
-// clear removes what an earlier use of the segment has left between two offsets. It comes shortly before what is
-// written there, which then finds the memory in the processor's cache.
-func (s *segment) clear(from, to int) {
-	if to = min(to, s.stale); from < to {
-		clear(s.mem[from:to])
-	}
-	s.clean = to
-	if to >= s.stale {
-		s.clean, s.stale = reserve, 0
-	}
 }
 
 // record is one record of a segment.
