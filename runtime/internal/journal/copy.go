@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"perdure/internal/durable"
 )
 
 // durableCopy is a second file of a segment whose records are durable before each effect: the mapped file outlives
@@ -91,11 +93,7 @@ func recoverSegment(dir string, seq uint64, boot bootID) error {
 	if err := os.Rename(from, filepath.Join(dir, segmentName(seq))); err != nil {
 		return err
 	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.OS.SyncDir(dir)
 }
 
 // createCopy makes a copy.
@@ -116,8 +114,9 @@ func openCopy(path string, mem []byte) (*durableCopy, error) {
 		return nil, err
 	}
 	c := &durableCopy{f: f, path: path}
-	if err = c.compare(mem); err == nil {
-		err = f.Truncate(int64(c.room))
+	more, err := c.compare(mem)
+	if more && err == nil {
+		err = errors.Join(f.Truncate(int64(c.room)), f.Sync())
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -125,18 +124,18 @@ func openCopy(path string, mem []byte) (*durableCopy, error) {
 	return c, nil
 }
 
-// compare finds out how much of mem the copy has, and how many zeros behind that.
-func (c *durableCopy) compare(mem []byte) error {
+// compare finds out how much of mem the copy has, how many zeros behind that, and whether there is more.
+func (c *durableCopy) compare(mem []byte) (more bool, err error) {
 	st, err := c.f.Stat()
 	if err != nil || st.Size() == 0 {
-		return err
+		return false, err
 	}
-	b, err := unix.Mmap(int(c.f.Fd()), 0, int(min(st.Size(), reserve)), unix.PROT_READ, unix.MAP_SHARED)
+	b, err := unix.Mmap(int(c.f.Fd()), 0, int(st.Size()), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer unix.Munmap(b)
-	return onFault(func() error {
+	err = onFault(func() error {
 		most := min(len(b), len(mem))
 		for c.done+pageSize <= most && bytes.Equal(b[c.done:c.done+pageSize], mem[c.done:c.done+pageSize]) {
 			c.done += pageSize
@@ -155,6 +154,7 @@ func (c *durableCopy) compare(mem []byte) error {
 		}
 		return nil
 	})
+	return c.room < len(b), err
 }
 
 // write gives the copy the bytes of the segment that it has not got.

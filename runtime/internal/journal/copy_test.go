@@ -125,6 +125,20 @@ func TestCopyFollowsTheSegment(t *testing.T) {
 	}
 }
 
+// After a sync that failed nobody knows what is durable: all is written once more.
+func TestCopyIsWrittenAgainAfterAFailure(t *testing.T) {
+	r, w, err := os.Pipe() // which cannot be synced
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	c := &durableCopy{f: w, path: "pipe", done: 7, room: 9}
+	if err := c.sync(); err == nil || c.done != 0 {
+		t.Errorf("%v, done %d", err, c.done)
+	}
+}
+
 func TestCopyNames(t *testing.T) {
 	name := copyName(0x2a, bootID{0xab})
 	if want := "000000000000002a.ab" + strings.Repeat("00", 15) + ".durable"; name != want {
