@@ -15,6 +15,7 @@ type socket struct {
 	state  SocketState
 	listen int          // of a listener whose handle is its queue: the socket itself; else -1
 	queue  KeptListener // then
+	stream bool         // of a connection
 }
 
 // standing is where a socket stands that nobody uses, unless it is over.
@@ -95,7 +96,7 @@ func (s *System) Adopt(state SocketState) (h Handle, err error) {
 	}
 	state.Lives++
 	s.ledger.Resumed++
-	s.know(Handle(held.FD), &socket{state: state, listen: -1})
+	s.know(Handle(held.FD), &socket{state: state, listen: -1, stream: !held.Datagram})
 	return Handle(held.FD), nil
 }
 
@@ -266,7 +267,7 @@ func (s *System) know(h Handle, k *socket) {
 // accept takes a connection from a listener.
 func (s *System) accept(h Handle) (int, *socket, error) {
 	l := s.known[h]
-	k := &socket{listen: -1}
+	k := &socket{listen: -1, stream: true}
 	if l != nil && l.listen >= 0 {
 		got, err := s.keeper.Accept(l.queue)
 		if err != nil {

@@ -62,7 +62,7 @@ func (s *System) MakeSocket(network string) (Handle, Errno) {
 	if err == nil && family != unix.AF_UNIX && typ == unix.SOCK_STREAM {
 		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 	}
-	k := &socket{listen: -1}
+	k := &socket{listen: -1, stream: typ == unix.SOCK_STREAM}
 	if err == nil && s.keeper != nil {
 		k.state.ID, err = s.keeper.Keep(fd, typ == unix.SOCK_DGRAM)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -144,8 +145,15 @@ func (s *System) Recv(h Handle, bufs [][]byte, flags RecvFlags) (int, bool, Errn
 	if flags&RecvPeek != 0 {
 		how |= unix.MSG_PEEK
 	}
+	one := s.oneOfStream(h, bufs)
 	for {
-		n, _, got, _, err := unix.RecvmsgBuffers(int(h), bufs, nil, how)
+		var n, got int
+		var err error
+		if one {
+			n, err = recv(int(h), bufs[0], how)
+		} else {
+			n, _, got, _, err = unix.RecvmsgBuffers(int(h), bufs, nil, how)
+		}
 		if err == unix.EINTR {
 			continue
 		}
@@ -154,10 +162,39 @@ func (s *System) Recv(h Handle, bufs [][]byte, flags RecvFlags) (int, bool, Errn
 	}
 }
 
+// oneOfStream tells whether bufs is one part of a stream, which takes no header of a message.
+func (s *System) oneOfStream(h Handle, bufs [][]byte) bool {
+	k := s.known[h]
+	return k != nil && k.stream && len(bufs) == 1 && len(bufs[0]) > 0
+}
+
+// recv is recv(2), which golang.org/x/sys has with an address only, for which it allocates.
+func recv(fd int, b []byte, flags int) (int, error) {
+	return transfer(unix.SYS_RECVFROM, fd, b, flags)
+}
+
+// send is send(2), which golang.org/x/sys has without the number of bytes.
+func send(fd int, b []byte, flags int) (int, error) {
+	return transfer(unix.SYS_SENDTO, fd, b, flags)
+}
+
+func transfer(call uintptr, fd int, b []byte, flags int) (int, error) {
+	n, _, errno := unix.Syscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), uintptr(flags), 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
 // Send implements Kernel.
 func (s *System) Send(h Handle, bufs [][]byte) (int, Errno) {
+	one := s.oneOfStream(h, bufs)
 	n, err := retry(func() (int, error) {
-		return unix.SendmsgBuffers(int(h), bufs, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		const how = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
+		if one {
+			return send(int(h), bufs[0], how)
+		}
+		return unix.SendmsgBuffers(int(h), bufs, nil, nil, how)
 	})
 	s.sent(h, n)
 	return max(n, 0), toErrno(err)
