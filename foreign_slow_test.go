@@ -100,7 +100,7 @@ func (m machine) leg(t *testing.T, lines int, args ...string) (printed string, o
 		ok = true
 	case 0:
 	default:
-		t.Fatalf("%s: perdure %s: status %d, want %d\n%s", m.name, strings.Join(args, " "), got, want, end(stderr.String()))
+		t.Fatalf("%s: perdure %s: status %d, want %d\n%s", m.name, strings.Join(args, " "), got, want, stderr.String())
 	}
 	return stdout.String(), ok
 }

@@ -130,7 +130,7 @@ func TestSoakKeepAlive(t *testing.T) {
 	for i := range kills {
 		at := done.Load()
 		waitFor(t, s, "requests", func() bool { return done.Load() > at+5 || len(failed) > 0 })
-		time.Sleep(time.Duration(rnd.IntN(30)) * time.Millisecond) // anywhere
+		time.Sleep(time.Duration(rnd.IntN(100)) * time.Millisecond) // anywhere, also behind a new generation
 		if len(failed) > 0 {
 			t.Fatalf("%v after %d kills\n%s", <-failed, i, end(s.stderr.String()))
 		}
