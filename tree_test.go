@@ -104,6 +104,16 @@ func TestTreeSpeaksOfItselfAlone(t *testing.T) {
 	}
 }
 
+// TestTreeIsMerged wants no file to have both sides of a merge in it.
+func TestTreeIsMerged(t *testing.T) {
+	marker := regexp.MustCompile(`(?m)^(<{7}|>{7}) `)
+	for _, name := range trackedFiles(t) {
+		if at := marker.FindStringIndex(readFile(t, name)); at != nil {
+			t.Errorf("%s has the mark of a merge at byte %d", name, at[0])
+		}
+	}
+}
+
 // TestTreeLinks wants the files that the documentation links to, and the headings of docs/RATIONALE.md that comments cite.
 func TestTreeLinks(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`) // without a colon: not a URL
