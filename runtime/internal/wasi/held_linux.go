@@ -298,15 +298,15 @@ func (s *System) closeSocket(h Handle, k *socket) error {
 	return err
 }
 
-// received and sent count what the guest moves.
-func (s *System) received(h Handle, n int, flags RecvFlags) {
-	if k := s.known[h]; k != nil && n > 0 && flags&RecvPeek == 0 {
+// received and sent count what the guest moves, of a socket that is known.
+func (k *socket) received(n int, flags RecvFlags) {
+	if k != nil && n > 0 && flags&RecvPeek == 0 {
 		k.state.Position.Consumed += uint64(n)
 	}
 }
 
-func (s *System) sent(h Handle, n int) {
-	if k := s.known[h]; k != nil && n > 0 {
+func (k *socket) sent(n int) {
+	if k != nil && n > 0 {
 		k.state.Position.Written += uint64(n)
 	}
 }

@@ -258,7 +258,7 @@ func (s *System) RecvFrom(h Handle, bufs [][]byte, flags RecvFlags) (int, bool, 
 		if err == unix.EINTR {
 			continue
 		}
-		s.received(h, n, flags)
+		s.known[h].received(n, flags)
 		if err != nil {
 			return 0, false, Address{}, toErrno(err)
 		}

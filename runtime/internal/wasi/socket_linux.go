@@ -145,7 +145,8 @@ func (s *System) Recv(h Handle, bufs [][]byte, flags RecvFlags) (int, bool, Errn
 	if flags&RecvPeek != 0 {
 		how |= unix.MSG_PEEK
 	}
-	one := s.oneOfStream(h, bufs)
+	k := s.known[h]
+	one := k.oneOfStream(bufs)
 	for {
 		var n, got int
 		var err error
@@ -157,14 +158,13 @@ func (s *System) Recv(h Handle, bufs [][]byte, flags RecvFlags) (int, bool, Errn
 		if err == unix.EINTR {
 			continue
 		}
-		s.received(h, n, flags)
+		k.received(n, flags)
 		return max(n, 0), got&unix.MSG_TRUNC != 0, toErrno(err)
 	}
 }
 
 // oneOfStream tells whether bufs is one part of a stream, which takes no header of a message.
-func (s *System) oneOfStream(h Handle, bufs [][]byte) bool {
-	k := s.known[h]
+func (k *socket) oneOfStream(bufs [][]byte) bool {
 	return k != nil && k.stream && len(bufs) == 1 && len(bufs[0]) > 0
 }
 
@@ -188,7 +188,8 @@ func transfer(call uintptr, fd int, b []byte, flags int) (int, error) {
 
 // Send implements Kernel.
 func (s *System) Send(h Handle, bufs [][]byte) (int, Errno) {
-	one := s.oneOfStream(h, bufs)
+	k := s.known[h]
+	one := k.oneOfStream(bufs)
 	n, err := retry(func() (int, error) {
 		const how = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
 		if one {
@@ -196,7 +197,7 @@ func (s *System) Send(h Handle, bufs [][]byte) (int, Errno) {
 		}
 		return unix.SendmsgBuffers(int(h), bufs, nil, nil, how)
 	})
-	s.sent(h, n)
+	k.sent(n)
 	return max(n, 0), toErrno(err)
 }
 
