@@ -125,21 +125,16 @@ func move(t *testing.T, name string, from machine, fromState string, to machine,
 // computation and several times back and forth, with the result of one that never moved.
 func TestForeignMachine(t *testing.T) {
 	here, there := machines(t)
-	type program struct {
+	for _, c := range []struct {
 		program string
 		args    []string
-	}
-	programs := []program{
+	}{
 		{"hash", []string{"60"}},
 		{"float", []string{"240"}},
 		{"simd", []string{"480"}},
 		{"rust-collections", []string{"120"}},
-	}
-	if soak(0, 1) > 0 {
-		// It fails where it is stopped at one loop of sqlite3VdbeExec and goes on on arm64; docs/STATUS.md has more.
-		programs = append(programs, program{"sqlite", []string{"agg", "12"}})
-	}
-	for _, c := range programs {
+		{"sqlite", []string{"agg", "12"}},
+	} {
 		guest, err := filepath.Abs(filepath.Join("testdata/guests", c.program+".wasm"))
 		if err != nil {
 			t.Fatal(err)

@@ -152,7 +152,7 @@ func TestServeFigures(t *testing.T) {
 
 	// Answers, while a guest computes.
 	s.drop("spin", "spin")
-	s.until(time.Minute, 5*time.Millisecond, func(ctx context.Context) bool { return s.ready(ctx) >= 0 })
+	s.until(time.Minute, 5*time.Millisecond, func(ctx context.Context) bool { return s.ready(ctx) == many+1 })
 	for what, ask := range map[string]func() error{
 		"ps":      func() error { _, err := s.client.List(t.Context()); return err },
 		"inspect": func() error { _, err := s.client.Inspect(t.Context(), "spin"); return err },

@@ -367,7 +367,7 @@ func checkModule(e *Engine, g *genModule, s uint64, few bool, n *counted) (err e
 	}
 	var programs [2]*Program
 	for i, every := range []bool{true, false} {
-		if programs[i], err = e.Load(ctx, g.bytes, instrument.Options{EveryLoop: every, Workers: 1}); err != nil {
+		if programs[i], err = e.Load(ctx, g.bytes, instrument.Options{EveryLoop: every, NoRemainder: every, Workers: 1}); err != nil {
 			return err
 		}
 		defer programs[i].Close(ctx)

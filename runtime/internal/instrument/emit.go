@@ -39,6 +39,7 @@ type emitter struct {
 	slow     int   // depth of the slow path of the first call site
 	spills   []uint32
 	extra    []wasm.ValType // locals that were added
+	operands [2][2]uint32   // of them, those of remainders: of i32, of i64; once there are any
 	resume   *coldPlan      // what can be resumed here; nil in hot code
 }
 
@@ -46,6 +47,7 @@ func (e *emitter) reset(fn *function, siteBase uint32) {
 	e.fn, e.siteBase, e.depth, e.deepest, e.resume = fn, siteBase, 0, 0, nil
 	e.buf, e.labels, e.extra = e.buf[:0], e.labels[:0], e.extra[:0]
 	clear(e.spills)
+	e.operands = [2][2]uint32{}
 }
 
 func (e *emitter) op(op wasm.Op) {
@@ -202,6 +204,12 @@ func (e *emitter) node(n *node, slow int) (usedSlow bool) {
 		}
 	case wasm.OpMemoryInit, wasm.OpTableInit:
 		e.segment(n)
+	case wasm.OpI32RemS, wasm.OpI32RemU, wasm.OpI64RemS, wasm.OpI64RemU:
+		if e.meta.NoRemainder {
+			e.remainder(n.op)
+		} else {
+			e.copy(n)
+		}
 	case wasm.OpRefFunc:
 		if e.resume != nil {
 			e.i32Const(int32(n.x))

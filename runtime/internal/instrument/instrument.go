@@ -23,6 +23,9 @@ type Options struct {
 	// EveryLoop makes loops set the soft flag again after each poll, so that the host
 	// is asked at every loop header. It is for tests.
 	EveryLoop bool
+	// NoRemainder makes code without the instructions for remainders, as is always done
+	// where the engine computes them wrong. It is for tests elsewhere.
+	NoRemainder bool
 }
 
 // maxGrowth bounds the size of the code that Instrument makes, as a multiple of the
@@ -45,7 +48,7 @@ func Instrument(src *wasm.Module, o Options) (hot []byte, meta *Meta, err error)
 	if err != nil {
 		return nil, nil, err
 	}
-	m := &Meta{Version: Version, Prefix: freePrefix(src), EveryLoop: o.EveryLoop}
+	m := &Meta{Version: Version, Prefix: freePrefix(src), EveryLoop: o.EveryLoop, NoRemainder: o.NoRemainder || wrongRemainder}
 	m.Suspendable, m.IndirectTypes = s.suspendable(src)
 	m.Helpers = s.helpers
 	m.SiteBase = make([]uint32, len(src.Codes)+1)

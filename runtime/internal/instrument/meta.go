@@ -2,6 +2,7 @@ package instrument
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -42,6 +43,8 @@ type Meta struct {
 	Prefix string
 	// EveryLoop is Options.EveryLoop.
 	EveryLoop bool
+	// NoRemainder says that the code has no instructions for remainders.
+	NoRemainder bool
 	// Suspendable has an entry for each defined function: it may be on a stack
 	// that is taken out.
 	Suspendable []bool
@@ -129,6 +132,9 @@ const (
 func (m *Meta) Bind(src *wasm.Module) error {
 	if m.Version != Version {
 		return fmt.Errorf("instrumented by version %d, this is version %d", m.Version, Version)
+	}
+	if wrongRemainder && !m.NoRemainder {
+		return errors.New("instrumented for another machine, where the engine computes remainders right")
 	}
 	if len(m.Suspendable) != len(src.Codes) || len(m.SiteBase) != len(src.Codes)+1 || len(m.IndirectTypes) != len(src.Types) {
 		return fmt.Errorf("tables are of another module: %d functions, want %d", len(m.Suspendable), len(src.Codes))

@@ -75,7 +75,7 @@ func (m *engineMachine) load(ctx context.Context, binary []byte) (program, error
 	if err != nil {
 		return nil, err
 	}
-	hot, meta, err := instrument.Instrument(module, instrument.Options{Workers: 1, EveryLoop: m.rng != nil})
+	hot, meta, err := instrument.Instrument(module, instrument.Options{Workers: 1, EveryLoop: m.rng != nil, NoRemainder: m.rng != nil})
 	if refusal := (*instrument.RefusedError)(nil); errors.As(err, &refusal) {
 		m.refused = append(m.refused, refusal.Reasons...)
 		return m.plain.load(ctx, binary)
