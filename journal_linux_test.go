@@ -100,12 +100,12 @@ func (c *crowd) stop() {
 	c.wg.Wait()
 }
 
-// increments kills the key-value server so often under pipelines of clients, on connections that stay.
-func increments(t *testing.T, kills int, flags ...string) {
+// increments kills the key-value server so often under pipelines of so many clients, on connections that stay.
+func increments(t *testing.T, clients, kills int, flags ...string) {
 	r := testSeed(t)
 	s := newServer(t, guestPath(t, "resp"), append([]string{"--every", "20ms"}, flags...)...)
 	s.start()
-	c := countOn(s, 10, r)
+	c := countOn(s, clients, r)
 	for i := range kills {
 		if i%3 > 0 { // else while it is restored, as like as not
 			c.more(s, c.answered())
@@ -140,4 +140,4 @@ func increments(t *testing.T, kills int, flags ...string) {
 }
 
 // TestIncrements kills a key-value server under pipelined increments: each is done once and answered once.
-func TestIncrements(t *testing.T) { increments(t, 6) }
+func TestIncrements(t *testing.T) { increments(t, 10, 6) }

@@ -16,10 +16,12 @@ import (
 	"time"
 )
 
-func TestSoakIncrements(t *testing.T) { increments(t, soak(300, 10000)) }
+func TestSoakIncrements(t *testing.T) { increments(t, 10, soak(340, 10000)) }
+
+func TestSoakIncrementsOfMany(t *testing.T) { increments(t, 100, soak(100, 2000)) }
 
 // At level disk, where output waits, the same holds.
-func TestSoakIncrementsDisk(t *testing.T) { increments(t, soak(60, 5000), "--durability", "disk") }
+func TestSoakIncrementsDisk(t *testing.T) { increments(t, 10, soak(60, 5000), "--durability", "disk") }
 
 func TestSoakConnectionsGoOnDisk(t *testing.T) {
 	if reset := randomKills(t, soak(20, 5000), "--durability", "disk"); reset > 0 {

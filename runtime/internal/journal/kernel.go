@@ -63,11 +63,11 @@ func (j *Journal) Random(p []byte) wasi.Errno {
 
 // Poll implements wasi.Kernel.
 func (j *Journal) Poll(fds []wasi.PollFD, deadline int64) (int, wasi.Errno) {
-	j.fields = j.fields[:0]
+	j.fields = binary.LittleEndian.AppendUint64(j.fields[:0], uint64(len(fds)))
 	for i := range fds {
 		j.fields = append(j.fields, byte(fds[i].Events))
 	}
-	k := key(0).num(int64(len(fds))).data(j.fields)
+	k := key(0).data(j.fields)
 	if r, ok := j.replay(opPoll, k); ok {
 		j.replayPoll(r, fds)
 		return int(r.number(0)), r.err()

@@ -214,7 +214,9 @@ func (j *Journal) Accept(h wasi.Handle) (wasi.Handle, wasi.Errno) {
 // Recv implements wasi.Kernel.
 func (j *Journal) Recv(h wasi.Handle, bufs [][]byte, flags wasi.RecvFlags) (int, bool, wasi.Errno) {
 	bufs = clip(bufs, maxRecv)
-	k := key(0).num(int64(flags), int64(total(bufs)))
+	j.fields = binary.LittleEndian.AppendUint64(j.fields[:0], uint64(flags))
+	j.fields = binary.LittleEndian.AppendUint64(j.fields, uint64(total(bufs)))
+	k := key(0).data(j.fields)
 	if r, ok := j.replay(opRecv, k); ok {
 		j.require(r, len(r.payload) >= 8 && len(r.payload)-8 <= total(bufs))
 		scatter(bufs, r.payload[8:])
