@@ -428,12 +428,6 @@ func (j *Journal) Durable(at Position) error {
 	return errors.Join(j.syncCopy(&c), f.Close())
 }
 
-// Any tells whether there is a journal in a directory.
-func Any(dir string) (bool, error) {
-	list, err := segments(dir)
-	return len(list) > 0, err
-}
-
 // Release gives the mappings back. What was recorded stays.
 func (j *Journal) Release() error {
 	j.playing = false
