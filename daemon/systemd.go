@@ -13,10 +13,9 @@ import (
 // Systemd tells systemd how the daemon is, if systemd has started it; else nothing.
 type Systemd struct{}
 
-// Ready says that the daemon serves, Stopping that it ends, Status what it does, in words.
-func (Systemd) Ready()               { notify(sd.SdNotifyReady) }
-func (Systemd) Stopping()            { notify(sd.SdNotifyStopping) }
-func (Systemd) Status(status string) { notify("STATUS=" + status) }
+// Ready says that the daemon serves, Stopping that it ends.
+func (Systemd) Ready()    { notify(sd.SdNotifyReady) }
+func (Systemd) Stopping() { notify(sd.SdNotifyStopping) }
 
 // Reloading says that the daemon reads its configuration again; Ready ends that.
 func (Systemd) Reloading() {

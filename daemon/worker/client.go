@@ -40,16 +40,6 @@ func NewClient(dir string) *Client {
 	return c
 }
 
-// Dial returns a client for the worker in the directory of a process, if there is one: else ErrNoWorker.
-func Dial(dir string) (*Client, error) {
-	c := NewClient(dir)
-	conn, err := c.dial(context.Background())
-	if err != nil {
-		return nil, err
-	}
-	return c, conn.Close()
-}
-
 func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 	dir, err := os.Open(c.dir)
 	if errors.Is(err, os.ErrNotExist) {
