@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -189,6 +190,11 @@ func (k *mortal) Accept(h wasi.Handle) (c wasi.Handle, e wasi.Errno) {
 	return c, e
 }
 
+func (k *mortal) Adopt(s wasi.SocketState) (h wasi.Handle, err error) {
+	k.call(func() { h, err = k.Kernel.Adopt(s) })
+	return h, err
+}
+
 func (k *mortal) Recv(h wasi.Handle, bufs [][]byte, flags wasi.RecvFlags) (n int, truncated bool, e wasi.Errno) {
 	k.call(func() { n, truncated, e = k.Kernel.Recv(h, bufs, flags) })
 	return n, truncated, e
@@ -235,20 +241,31 @@ func serve(g *guest, round int) {
 			}
 			g.setFile(slot, binary.LittleEndian.Uint32(g.mem[atResult:]))
 		}
-		g.vector(atData, 2*exchangeSize)
-		switch errno := g.try("sock_recv", g.file(slot), atVector, 1, 0, atResult, atResult+4); errno {
-		case wasi.ESUCCESS:
-			requests := bytes.Clone(g.mem[atData:][:binary.LittleEndian.Uint32(g.mem[atResult:])])
-			for ; len(requests) > 0; requests = requests[exchangeSize:] {
-				g.reply(slot, requests[:4])
-			}
-		case wasi.EAGAIN:
-		default:
-			g.closeFile(slot)
-			g.setFile(slot, 0)
+		for _, request := range g.requests(slot) {
+			g.reply(slot, request[:4])
 		}
 	}
 	g.wait()
+}
+
+// requests receives all requests that there are on a connection, in several calls, as a server does.
+func (g *guest) requests(slot int) (list [][]byte) {
+	for {
+		g.vector(atData, 2*exchangeSize)
+		switch errno := g.try("sock_recv", g.file(slot), atVector, 1, 0, atResult, atResult+4); errno {
+		case wasi.ESUCCESS:
+			got := bytes.Clone(g.mem[atData:][:binary.LittleEndian.Uint32(g.mem[atResult:])])
+			for request := range slices.Chunk(got, exchangeSize) {
+				list = append(list, request)
+			}
+		case wasi.EAGAIN:
+			return list
+		default:
+			g.closeFile(slot)
+			g.setFile(slot, 0)
+			return nil
+		}
+	}
 }
 
 // reply answers a request with what depends on all that the guest has ever drawn.
@@ -369,7 +386,7 @@ func output(t *testing.T, stride int) {
 							n.clients = map[uint64]*client{}
 						}
 						if at = 0; life < 2 {
-							at = 1 + rnd.IntN(100)
+							at = 1 + rnd.IntN([]int{15, 100}[life]) // while it is restored, as like as not
 						}
 					}
 					n.check(t, l.g, !powerFails)
@@ -383,6 +400,30 @@ func output(t *testing.T, stride int) {
 				}
 				t.Logf("%d moments, %d replies, %d syncs, %d sends; %d deaths", moments, served, n.syncs, n.sends, deaths)
 			})
+		}
+	}
+}
+
+// What a call was receiving at a death is not lost, whenever the next one comes.
+func TestTwoDeaths(t *testing.T) {
+	rnd := seed(t)
+	for first := 1; first <= 60 && !t.Failed(); first++ {
+		for second := 1; second <= 16 && !t.Failed(); second++ {
+			l, n, _ := newServing(t, rnd, 0)
+			l.rounds = 3
+			l.run(first, true)
+			if !l.done {
+				l.run(second, second%2 == 0)
+			}
+			if !l.done {
+				l.run(0, false)
+			}
+			if n.check(t, l.g, true); len(l.lost) > n.over {
+				t.Errorf("%v", l.lost)
+			}
+			if t.Failed() {
+				t.Errorf("deaths at %d, behind it, and at %d", first, second)
+			}
 		}
 	}
 }

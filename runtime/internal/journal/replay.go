@@ -69,7 +69,7 @@ func (j *Journal) peek() (record, bool) {
 			p.segs, p.next = p.segs[1:], headerSize
 		default:
 			if r.op == opEarly && len(r.payload) > 8 {
-				j.setEarly(uint64(r.number(0)), r.payload[8:])
+				j.passed = append(j.passed, r)
 			}
 			p.next = r.end
 		}
@@ -194,6 +194,7 @@ func (j *Journal) goLive(under *standing) error {
 	if j.opt.Offline {
 		j.fail(&StoppedError{Record: j.played, End: true})
 	}
+	j.setEarly()
 	j.settleWaiting(j.settleSockets())
 	if err := j.resume(); err != nil {
 		return err
@@ -241,6 +242,7 @@ func (j *Journal) replay(o op, k key) (record, bool) {
 		j.fail(&StoppedError{Record: j.played})
 	}
 	r, more := j.peek()
+	j.setEarly()
 	if !more {
 		j.mustGoLive(nil)
 		return record{}, false

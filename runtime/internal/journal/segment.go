@@ -376,6 +376,19 @@ func (s *segment) seal(o op, key uint32, errno uint16, n int) {
 	s.tail = align(s.tail + recordHeader + n)
 }
 
+// land says that a call is about to receive what the record at the tail is for: whoever finds no record there, but this,
+// may look for it.
+func (s *segment) land() {
+	binary.LittleEndian.PutUint16(s.mem[s.tail+12:], uint16(opRecv))
+}
+
+// landing tells whether something may have been received for the record that is missing at an offset. The record of an early
+// one that was being made of it may be there in part.
+func (s *segment) landing(offset int) bool {
+	o := op(binary.LittleEndian.Uint16(s.mem[offset+12:]))
+	return o == opRecv || o == opEarly
+}
+
 // append makes the segment, which was opened for reading, ready for new records behind the
 // offset. What lay there is gone, such as a record that was never sealed: whatever it holds must
 // not be met again. Before that, first may make a record of what lies there.

@@ -97,7 +97,7 @@ func (j *Journal) findEarly(o *object, received uint64) bool {
 	}
 	s := j.past.segs[len(j.past.segs)-1]
 	from := j.past.end + recordHeader + 8
-	if uint64(from)+received > uint64(s.room) {
+	if uint64(from)+received > uint64(s.room) || !s.landing(j.past.end) {
 		return false
 	}
 	o.early = append([]byte(nil), s.mem[from:from+int(received)]...)
@@ -115,12 +115,17 @@ func (j *Journal) keepEarly(s *segment) {
 	}
 }
 
-// setEarly notes what a connection has received and the guest has not.
-func (j *Journal) setEarly(id uint64, b []byte) {
-	if j.early == nil {
-		j.early = map[uint64][]byte{}
+// setEarly notes what connections have received and the guest has not, from the records that peek has passed.
+// What these tell holds behind the answers before them, the last of which may be of the same connection and is
+// still being played when peek looks for another one.
+func (j *Journal) setEarly() {
+	for _, r := range j.passed {
+		if j.early == nil {
+			j.early = map[uint64][]byte{}
+		}
+		j.early[uint64(r.number(0))] = append([]byte(nil), r.payload[8:]...)
 	}
-	j.early[id] = append([]byte(nil), b...)
+	j.passed = j.passed[:0]
 }
 
 var errNotKept = errors.New("nobody has kept it")
@@ -242,6 +247,7 @@ func (j *Journal) Recv(h wasi.Handle, bufs [][]byte, flags wasi.RecvFlags) (int,
 	if b == nil {
 		return j.k.Recv(real, bufs, flags)
 	}
+	j.seg.land()
 	j.into[0] = b[8:]
 	n, truncated, errno := j.k.Recv(real, j.into[:], flags)
 	v := uint64(0)

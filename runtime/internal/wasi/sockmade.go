@@ -187,7 +187,7 @@ func sockRecvFrom(h *Host, m memory, a []uint64) (Errno, error) {
 		how |= RecvPeek
 	}
 	for {
-		n, truncated, from, errno := h.k.RecvFrom(o.handle, bufs, how)
+		n, truncated, from, errno := h.recvFrom(o, bufs, how)
 		if errno == EAGAIN && o.Flags&FlagNonblock == 0 {
 			if errno, err := h.wait(o, PollIn, -1); err != nil || errno != ESUCCESS {
 				return errno, err
@@ -211,6 +211,19 @@ func sockRecvFrom(h *Host, m memory, a []uint64) (Errno, error) {
 		}
 		return ESUCCESS, nil
 	}
+}
+
+// recvFrom receives and tells from whom. A stream has one sender, and what it has been received of is counted.
+func (h *Host) recvFrom(o *open, bufs [][]byte, how RecvFlags) (int, bool, Address, Errno) {
+	if o.Type == FileSocketDgram {
+		return h.k.RecvFrom(o.handle, bufs, how)
+	}
+	n, truncated, errno := h.k.Recv(o.handle, bufs, how)
+	if errno != ESUCCESS {
+		return 0, false, Address{}, errno
+	}
+	from, _ := h.k.SocketName(o.handle, true) // it may be gone
+	return n, truncated, from, ESUCCESS
 }
 
 // sockRecvFromV1 is sock_recv_from without a port.
