@@ -48,7 +48,8 @@ func (s *server) prints(what string, times int) {
 func TestMadeSockets(t *testing.T) {
 	guest := goGuest(t, "sockets")
 	t.Run("listen", func(t *testing.T) { testMadeListener(t, guest) })
-	t.Run("dial", func(t *testing.T) { testDialler(t, guest) })
+	t.Run("dial", func(t *testing.T) { testDialler(t, newDialler(t, guest)) })
+	t.Run("dial, who sends", func(t *testing.T) { testDialler(t, newDialler(t, guest, "from")) })
 	t.Run("datagrams", func(t *testing.T) {
 		address := freeAddress(t)
 		testDatagrams(t, newMaker(t, guest, []string{"--allow-bind", "udp://127.0.0.1:*"}, "datagrams", address), address)
@@ -111,14 +112,14 @@ type dialler struct {
 	lines *bufio.Reader
 }
 
-func newDialler(t *testing.T, guest string) *dialler {
+func newDialler(t *testing.T, guest string, args ...string) *dialler {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	s := newMaker(t, guest, []string{"--every", "0", "--allow-connect", "tcp://127.0.0.1:*"}, "dial", l.Addr().String())
+	s := newMaker(t, guest, []string{"--every", "0", "--allow-connect", "tcp://127.0.0.1:*"}, append([]string{"dial", l.Addr().String()}, args...)...)
 	in, out, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -150,11 +151,15 @@ func (d *dialler) talk(i int, leave func()) {
 	d.prints(fmt.Sprintf("answer %d\n", i), 1)
 }
 
-// testDialler takes a dial, and then the connection, through restarts.
-func testDialler(t *testing.T, guest string) {
-	d := newDialler(t, guest)
-	for i := range 4 {
-		d.talk(i, d.suspend)
+// testDialler takes the connection through restarts and kills.
+func testDialler(t *testing.T, d *dialler) {
+	t.Helper()
+	for i := range 8 {
+		leave := d.suspend
+		if i%4 > 1 {
+			leave = d.kill
+		}
+		d.talk(i, leave)
 	}
 }
 

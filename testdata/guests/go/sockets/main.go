@@ -1,7 +1,7 @@
 // Makes sockets of its own, through WasmEdge's functions as the socket libraries for Go do.
 //
-// Usage: sockets dial ADDRESS | listen ADDRESS | datagrams ADDRESS | given | resolve NAME. Addresses are IP:PORT. Dial sends what comes from
-// the standard input and prints what comes back, one line at a time; the others echo. Given echoes datagrams on descriptor 3.
+// Usage: sockets dial ADDRESS [from] | listen ADDRESS | datagrams ADDRESS | given | resolve NAME. Addresses are IP:PORT. Dial sends what comes from
+// the standard input and prints what comes back, one line at a time, with from received by sock_recv_from; the others echo. Given echoes datagrams on descriptor 3.
 package main
 
 import (
@@ -87,7 +87,28 @@ func bind(fd int32, a netip.AddrPort) {
 	fmt.Printf("bound to port %d, family %d\n", port, name[0])
 }
 
-func dial(a netip.AddrPort) {
+// sender reads from a stream, each time asking who sent that.
+type sender struct{ syscall.RawConn }
+
+func (s sender) Read(b []byte) (n int, err error) {
+	errno := syscall.EAGAIN
+	if e := s.RawConn.Read(func(fd uintptr) bool {
+		var name [128]byte
+		var port, size, ro uint32
+		errno = sockRecvFrom(int32(fd), unsafe.Pointer(bufferOf(b)), 1, unsafe.Pointer(bufferOf(name[:])), 0,
+			unsafe.Pointer(&port), unsafe.Pointer(&size), unsafe.Pointer(&ro))
+		n = int(size)
+		return errno != syscall.EAGAIN
+	}); e != nil {
+		return 0, e
+	}
+	if errno != 0 {
+		return 0, errno
+	}
+	return n, nil
+}
+
+func dial(a netip.AddrPort, from bool) {
 	fd := open(a, stream)
 	if err := syscall.SetNonblock(int(fd), true); err != nil {
 		panic(err)
@@ -96,12 +117,12 @@ func dial(a netip.AddrPort) {
 	errno := sockConnect(fd, unsafe.Pointer(bufferOf(raw)), uint32(a.Port()))
 	runtime.KeepAlive(raw)
 	f := os.NewFile(uintptr(fd), "")
+	rc, err := f.SyscallConn()
+	if err != nil {
+		panic(err)
+	}
 	if errno == syscall.EINPROGRESS {
 		fmt.Println("dialling")
-		rc, err := f.SyscallConn()
-		if err != nil {
-			panic(err)
-		}
 		asked := false
 		err = rc.Write(func(uintptr) bool {
 			if !asked {
@@ -126,6 +147,9 @@ func dial(a netip.AddrPort) {
 	}
 	fmt.Println("connected")
 	back := bufio.NewReader(c)
+	if from {
+		back = bufio.NewReader(sender{rc})
+	}
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		fmt.Fprintln(c, in.Text())
 		line, err := back.ReadString('\n')
@@ -209,7 +233,7 @@ func main() {
 	}
 	switch os.Args[1] {
 	case "dial":
-		dial(a)
+		dial(a, len(os.Args) > 3)
 	case "listen":
 		listen(a)
 	case "datagrams":
