@@ -404,26 +404,25 @@ func output(t *testing.T, stride int) {
 	}
 }
 
-// What a call was receiving at a death is not lost, whenever the next one comes.
-func TestTwoDeaths(t *testing.T) {
+// What a call was receiving or sending at a death is settled, whenever the next ones come.
+func TestTwoDeaths(t *testing.T) { twoDeaths(t, 13) }
+
+func twoDeaths(t *testing.T, stride int) {
 	rnd := seed(t)
-	for first := 1; first <= 60 && !t.Failed(); first++ {
-		for second := 1; second <= 16 && !t.Failed(); second++ {
-			l, n, _ := newServing(t, rnd, 0)
-			l.rounds = 3
-			l.run(first, true)
+	for i := rnd.IntN(stride); i < 60*16*4 && !t.Failed(); i += stride {
+		first, second, cuts, sync := 1+i/64, 1+i/4%16, i/2%2*2, i%2 == 0
+		l, n, _ := newServing(t, rnd, cuts)
+		l.opt.Sync, l.rounds = sync, 3
+		for life, at := range []int{first, second, 1 + rnd.IntN(16), 0} {
 			if !l.done {
-				l.run(second, second%2 == 0)
+				l.run(at, life == 0 || rnd.IntN(2) == 0)
 			}
-			if !l.done {
-				l.run(0, false)
-			}
-			if n.check(t, l.g, true); len(l.lost) > n.over {
-				t.Errorf("%v", l.lost)
-			}
-			if t.Failed() {
-				t.Errorf("deaths at %d, behind it, and at %d", first, second)
-			}
+		}
+		if n.check(t, l.g, true); len(l.lost) > n.over {
+			t.Errorf("%v", l.lost)
+		}
+		if t.Failed() {
+			t.Errorf("deaths at %d, behind it, and at %d; cuts %d, synced %v", first, second, cuts, sync)
 		}
 	}
 }
