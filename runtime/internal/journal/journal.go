@@ -78,7 +78,7 @@ type Journal struct {
 	played  int        // records
 	over    chan struct{}
 	early   map[uint64][]byte // by the keeper's number: received, and not yet given to the guest
-	passed  []record          // those of opEarly behind the answer that was played last
+	passed  []early           // behind the answer that was played last
 	landed  *object           // whose early bytes lie behind the past
 	told    bool              // over is closed
 

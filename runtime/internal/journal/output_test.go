@@ -412,11 +412,15 @@ func twoDeaths(t *testing.T, stride int) {
 	for i := rnd.IntN(stride); i < 60*16*4 && !t.Failed(); i += stride {
 		first, second, cuts, sync := 1+i/64, 1+i/4%16, i/2%2*2, i%2 == 0
 		l, n, _ := newServing(t, rnd, cuts)
-		l.opt.Sync, l.rounds = sync, 3
+		l.opt.Sync, l.opt.RotateAt, l.rounds = sync, 500, 3
 		for life, at := range []int{first, second, 1 + rnd.IntN(16), 0} {
-			if !l.done {
-				l.run(at, life == 0 || rnd.IntN(2) == 0)
+			if l.done {
+				break
 			}
+			if life > 0 && l.older != nil && rnd.IntN(3) == 0 {
+				l.saved = l.older // the newest was not whole yet
+			}
+			l.run(at, life == 0 || rnd.IntN(2) == 0)
 		}
 		if n.check(t, l.g, true); len(l.lost) > n.over {
 			t.Errorf("%v", l.lost)

@@ -69,7 +69,7 @@ func (j *Journal) peek() (record, bool) {
 			p.segs, p.next = p.segs[1:], headerSize
 		default:
 			if r.op == opEarly && len(r.payload) > 8 {
-				j.passed = append(j.passed, r)
+				j.passed = append(j.passed, early{uint64(r.number(0)), append([]byte(nil), r.payload[8:]...)})
 			}
 			p.next = r.end
 		}

@@ -115,15 +115,20 @@ func (j *Journal) keepEarly(s *segment) {
 	}
 }
 
-// setEarly notes what connections have received and the guest has not, from the records that peek has passed.
-// What these tell holds behind the answers before them, the last of which may be of the same connection and is
-// still being played when peek looks for another one.
+// early is what a connection had received at a crash, and the guest had not.
+type early struct {
+	id       uint64 // the keeper's number
+	received []byte
+}
+
+// setEarly notes what peek has passed. It holds behind the answers before it, the last of which may be of the same
+// connection and is still being played when peek looks for another one.
 func (j *Journal) setEarly() {
-	for _, r := range j.passed {
+	for _, e := range j.passed {
 		if j.early == nil {
 			j.early = map[uint64][]byte{}
 		}
-		j.early[uint64(r.number(0))] = append([]byte(nil), r.payload[8:]...)
+		j.early[e.id] = e.received
 	}
 	j.passed = j.passed[:0]
 }
