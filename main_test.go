@@ -191,17 +191,20 @@ func cmdGenerations(ts *testscript.TestScript, neg bool, args []string) {
 		args = args[:2]
 	}
 	w := workerOf(ts, neg, args, 2)
-	have := func() int {
+	newest := func() int { // old ones are purged
 		s, err := runtime.OpenSaved(filepath.Join(ts.Getenv("PERDURE_STATE"), args[1]))
 		if err != nil {
 			return 0
 		}
 		infos, err := s.Generations()
 		ts.Check(err)
-		return len(infos)
+		if len(infos) == 0 {
+			return 0
+		}
+		return int(infos[len(infos)-1].Number)
 	}
-	before := have()
-	until(ts, fmt.Sprintf("%d generations", n), w, func() bool { return have() >= before+n })
+	before := newest()
+	until(ts, fmt.Sprintf("%d generations", n), w, func() bool { return newest() >= before+n })
 }
 
 // cmdSignal is "signal NAME SIGNAL": sends it to worker NAME.
