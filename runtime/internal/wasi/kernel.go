@@ -232,7 +232,7 @@ type Kernel interface {
 	// unconnected one, and one that was not used since it was connected, is made
 	// anew. The error says why there is none.
 	Remake(made MadeSocket, state *SocketState) (Handle, error)
-	// RecvFrom is Recv, and tells who sent.
+	// RecvFrom is Recv of datagrams, and tells who sent.
 	RecvFrom(h Handle, bufs [][]byte, flags RecvFlags) (n int, truncated bool, from Address, errno Errno)
 	// SendTo sends a datagram without waiting.
 	SendTo(h Handle, bufs [][]byte, to Address) (int, Errno)

@@ -262,9 +262,6 @@ func (s *System) RecvFrom(h Handle, bufs [][]byte, flags RecvFlags) (int, bool, 
 		if err != nil {
 			return 0, false, Address{}, toErrno(err)
 		}
-		if from == nil {
-			from, _ = unix.Getpeername(int(h)) // of a stream: the one that there is
-		}
 		return n, got&unix.MSG_TRUNC != 0, addressOf(from), ESUCCESS
 	}
 }
