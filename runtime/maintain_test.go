@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -146,34 +147,70 @@ func TestCreateIsWholeOrNothing(t *testing.T) {
 	}
 }
 
-// TestRollback wants a process to go on from every one of its generations, to the same end, and the others to stay.
-func TestRollback(t *testing.T) {
-	b, saved := suspended(t, "counter", 20*time.Millisecond)
-	want := newBench(t, named(t, "counter"), named(t, "counter").Long).finish()
-	infos, err := saved.Generations()
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, err := os.ReadFile(b.stdout.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
-	last := infos[len(infos)-1].Number
-	for _, number := range []uint64{infos[0].Number, last, infos[len(infos)/2].Number} {
-		info, err := Rollback(t.Context(), b.opt.Dir, "counter", number, memsnap.Options{})
-		if err != nil || info.Base != number {
-			t.Fatalf("to %d: got %+v, %v", number, info, err)
+// untilItPrints runs a process until its output has grown and returns it as it lies on disk then.
+func untilItPrints(t *testing.T, b *bench) *Saved {
+	t.Helper()
+	size := func() int64 {
+		info, err := b.stdout.Stat()
+		if err != nil {
+			t.Error(err)
+			return 0
 		}
-		// What the program had printed at that generation is a part of what it printed until it was suspended: the
-		// rest of that comes again.
+		return info.Size()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	before := size()
+	go func() {
+		for ctx.Err() == nil && size() == before {
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+	}()
+	r, err := b.life(ctx, nil)
+	if err != nil || !r.Suspended || size() == before {
+		t.Fatalf("a life from %d to %d bytes of output: got %+v, %v; want it suspended when it has printed more", before, size(), r, err)
+	}
+	saved, err := OpenSaved(b.opt.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return saved
+}
+
+// TestRollback wants a process to go on from a generation of each of its lives, to the same end, and the others to stay.
+func TestRollback(t *testing.T) {
+	b := newBench(t, named(t, "counter"), named(t, "counter").Long)
+	b.opt.Every = 20 * time.Millisecond
+	want := newBench(t, named(t, "counter"), named(t, "counter").Long).finish().stdout
+	var newest, printed [3]uint64 // at the end of each life
+	var infos []memsnap.Info
+	for i := range newest {
+		saved := untilItPrints(t, b)
+		info, err := b.stdout.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if infos, err = saved.Generations(); err != nil {
+			t.Fatal(err)
+		}
+		newest[i], printed[i] = infos[len(infos)-1].Number, uint64(info.Size())
+	}
+	for _, i := range []int{0, 2, 1} {
+		info, err := Rollback(t.Context(), b.opt.Dir, "counter", newest[i], memsnap.Options{})
+		if err != nil || info.Base != newest[i] {
+			t.Fatalf("to %d: got %+v, %v", newest[i], info, err)
+		}
 		if err := errors.Join(os.WriteFile(b.stdout.Name(), nil, 0o600), seekEnd(b.stdout)); err != nil {
 			t.Fatal(err)
 		}
-		got := b.finish().stdout
-		if !strings.HasSuffix(want.stdout, got) || len(got) < len(want.stdout)-len(before) || (number == last) != (len(got) == len(want.stdout)-len(before)) {
-			t.Errorf("from %d: printed %d bytes, %d were left at the end of the first life: %s", number, len(got), len(want.stdout)-len(before),
-				firstDifference(got, want.stdout[len(want.stdout)-min(len(got), len(want.stdout)):]))
+		if got := b.finish().stdout; got != want[printed[i]:] {
+			t.Errorf("from %d, with %d of %d bytes printed: %s", newest[i], printed[i], len(want), firstDifference(got, want[printed[i]:]))
 		}
+	}
+	saved, err := OpenSaved(b.opt.Dir)
+	if err != nil {
+		t.Fatal(err)
 	}
 	now, err := saved.Generations()
 	if err != nil || len(now) < len(infos)+6 {

@@ -63,10 +63,10 @@ func TestConsole(t *testing.T) {
 		t.Errorf("who says nothing any more read %q, %v", b, err)
 	}
 	two.Close()
-	st, err := c.Status(context.Background())
-	if err != nil || st.Phase != PhaseParked {
-		t.Errorf("a guest that waits for input is %v, %v", st.Phase, err)
-	}
+	await(t, "a guest that waits for input to be parked", func() bool {
+		st, err := c.Status(context.Background())
+		return err == nil && st.Phase == PhaseParked
+	})
 	if err := h.Signal(unix.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
