@@ -269,6 +269,9 @@ func storeIn(t *testing.T, k *Keeper) (state int, sockets map[uint64]int) {
 	b, oob := make([]byte, 1000), make([]byte, unix.CmsgSpace(4*storePortion))
 	for {
 		n, oobn, _, _, err := unix.Recvmsg(fd, b, oob, unix.MSG_CMSG_CLOEXEC)
+		if err == unix.EINTR {
+			continue
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,6 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// patience bounds every wait; on an idle machine one takes milliseconds.
+const patience = 2 * time.Minute
+
 // rig is a keeper in this process, with its socket in a directory of the test.
 type rig struct {
 	t    testing.TB
@@ -121,20 +124,36 @@ func listenTCP(t testing.TB, family int) (int, string) {
 
 func dialTCP(t testing.TB, address string) *net.TCPConn {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", address, 10*time.Second)
+	c, err := net.DialTimeout("tcp", address, patience)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	return c.(*net.TCPConn)
 }
 
+// awaitInput waits until there is something to be read.
+func awaitInput(t testing.TB, fd int) {
+	t.Helper()
+	for end := time.Now().Add(patience); ; {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(max(0, time.Until(end).Milliseconds())))
+		switch {
+		case err != nil && err != unix.EINTR:
+			t.Fatal(err)
+		case n > 0:
+			return
+		case time.Now().After(end):
+			t.Fatal("nothing came")
+		}
+	}
+}
+
 // accept waits for a connection.
 func accept(t testing.TB, c *Client, l Listening) Held {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		h, err := c.Accept(l)
 		if err == nil {
 			return h
@@ -142,9 +161,7 @@ func accept(t testing.TB, c *Client, l Listening) Held {
 		if err != unix.EAGAIN {
 			t.Fatal(err)
 		}
-		if _, err := unix.Poll([]unix.PollFd{{Fd: int32(l.Queue), Events: unix.POLLIN}}, 1000); err != nil && err != unix.EINTR {
-			t.Fatal(err)
-		}
+		awaitInput(t, l.Queue)
 	}
 	t.Fatal("no connection")
 	return Held{}
@@ -167,9 +184,7 @@ func read(t testing.TB, fd int, want string) {
 	t.Helper()
 	b := make([]byte, len(want))
 	for n := 0; n < len(b); {
-		if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10000); err != nil && err != unix.EINTR {
-			t.Fatal(err)
-		}
+		awaitInput(t, fd)
 		k, err := unix.Read(fd, b[n:])
 		if err != nil || k == 0 {
 			t.Fatalf("read %q, then %d, %v; want %q", b[:n], k, err, want)
@@ -355,6 +370,7 @@ func TestRequeuedConnections(t *testing.T) {
 	fds := []int{l.Queue, l.Socket}
 	for range n {
 		h := accept(t, c, l)
+		awaitInput(t, h.FD)
 		if _, err := unix.Read(h.FD, b); err != nil || seen[string(b)] {
 			t.Fatalf("read %q, %v", b, err)
 		}
@@ -396,9 +412,7 @@ func TestKeeperDies(t *testing.T) {
 	peers := []*net.TCPConn{dialTCP(t, address), dialTCP(t, address)}
 	h := accept(t, c, l)
 	// The other one is in the queue when the keeper dies.
-	if _, err := unix.Poll([]unix.PollFd{{Fd: int32(l.Queue), Events: unix.POLLIN}}, 10000); err != nil {
-		t.Fatal(err)
-	}
+	awaitInput(t, l.Queue)
 	r.end()
 	peers = append(peers, dialTCP(t, address))
 	fds := []int{h.FD, l.Queue, l.Socket}
@@ -497,7 +511,7 @@ func TestKeeperLeaves(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("it stays")
 	}
 	if _, err := p.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {

@@ -20,13 +20,12 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// alone gives goroutines that are about to end a second for it.
+// alone gives goroutines that are about to end some time for it.
 func alone() bool {
-	for range 100 {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if runtime.NumGoroutine() <= 1 {
 			return true
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	return false
 }

@@ -334,7 +334,8 @@ func (w *Watcher) unwatch() {
 
 // takeDue takes the names that have settled. It reports false if the folder did not let it.
 func (w *Watcher) takeDue(ctx context.Context) bool {
-	for _, name := range w.plan.due(time.Now()) {
+	now := time.Now() // what has been quiet for long enough by then is taken, and not overdue
+	for _, name := range w.plan.due(now) {
 		seen, err := lookAt(w.reader.dir, name)
 		if err != nil {
 			return false
@@ -347,7 +348,7 @@ func (w *Watcher) takeDue(ctx context.Context) bool {
 			return true
 		}
 	}
-	for _, name := range w.plan.expire(time.Now()) {
+	for _, name := range w.plan.expire(now) {
 		w.log.Warn().Str("proc", name).Str("path", w.reader.program(name).Path).Msg("the files of a program do not stop changing; it is taken when they do")
 	}
 	return true

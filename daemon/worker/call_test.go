@@ -87,7 +87,7 @@ func TestKey(t *testing.T) {
 		}
 	}
 	_, c = beginRunning(t, s)
-	if n := generation(t, c); n != out.Generation {
-		t.Errorf("went on from %d, want %d", n, out.Generation)
+	if st, err := c.Status(context.Background()); err != nil || st.RestoredFrom != out.Generation {
+		t.Errorf("went on from %d, %v, want %d", st.RestoredFrom, err, out.Generation)
 	}
 }

@@ -249,7 +249,7 @@ func TestConfined(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(s.Dir, questionsFile), b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, c := beginRunning(t, s)
+	h, c := beginRunning(t, s)
 	st, err := c.Status(context.Background())
 	if err != nil {
 		t.Fatal(err)
@@ -288,6 +288,9 @@ func TestConfined(t *testing.T) {
 	}
 	out, err := c.Suspend(context.Background())
 	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ends(t, h); err != nil {
 		t.Fatal(err)
 	}
 	_, c = beginRunning(t, s)

@@ -15,7 +15,7 @@ import (
 )
 
 // patience is how long a test waits for anything.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // asWorker is the variable that makes the test binary a worker, and asDaemon one that starts a worker and exits.
 const (

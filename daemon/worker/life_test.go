@@ -152,6 +152,7 @@ func TestSignalled(t *testing.T) {
 func TestOutcomes(t *testing.T) {
 	change := func(name string, change func(*Spec), args ...string) Spec {
 		s := newSpec(t, name, args...)
+		s.Settings.Snapshot.Every = 0 // so that the end makes the first generation
 		change(&s)
 		return s
 	}
@@ -221,11 +222,14 @@ func TestProgramGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Program += ".gone"
-	_, c = beginRunning(t, s)
+	h, c = beginRunning(t, s)
 	if st, err := c.Status(context.Background()); err != nil || st.RestoredFrom == 0 || st.Program != s.SHA256 {
 		t.Errorf("status %+v, %v", st, err)
 	}
 	if _, err := c.Suspend(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ends(t, h); err != nil {
 		t.Fatal(err)
 	}
 	s.SHA256 = sumOf(nil)

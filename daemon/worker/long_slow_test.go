@@ -11,11 +11,11 @@ import (
 
 // TestLongAnswers wants answers that take longer than a client may take to ask to come all the same.
 func TestLongAnswers(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
 	s := newSpec(t, "ledger")
 	s.Settings.Snapshot.Every = 0
 	_, c := beginRunning(t, s)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	con := attach(t, c)
 	committed := make(chan struct{}, 1)
 	over := make(chan error, 1)

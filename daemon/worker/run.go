@@ -111,13 +111,13 @@ func (w *Worker) life(ctx context.Context, srv *server) Outcome {
 		w.state.warn("settings: %v", err)
 	}
 	from, _ := p.Restored()
+	srv.running(p) // first, so that who sees that it runs can ask it
 	w.state.set(func(s *Status) {
 		s.RestoredFrom, s.Generation, s.Progress = from, from, ""
 		if s.Phase == PhaseStarting {
 			s.Phase = PhaseRunning
 		}
 	})
-	srv.running(p)
 	res, err := p.Run(ctx)
 	w.state.set(func(s *Status) { s.Phase = PhaseStopping })
 	srv.over()

@@ -193,11 +193,12 @@ func TestRotation(t *testing.T) {
 	ctx := context.Background()
 	s := newSpec(t, "counter", "0")
 	s.Settings.Console.LogSize, s.Settings.Console.LogFiles = 4<<10, 1000
+	s.Settings.Limits.OutputRate = 64 << 10 // so that 1,000 files are enough, however late the limits change
 	_, c := beginRunning(t, s)
 	l := &outputLog{path: s.Log}
 	await(t, "three files", func() bool { return len(l.files(t)) > 3 })
 	r := s.Settings.Reloadable()
-	r.LogFiles, r.LogSize = 1000, 1<<20
+	r.LogFiles, r.LogSize = 1000, 1<<30
 	if err := c.Settings(ctx, r); err != nil {
 		t.Fatal(err)
 	}
@@ -272,9 +273,11 @@ func cgroupOf(t *testing.T, pid int) string {
 
 // TestEvents wants events to come as they happen, and to end with the worker.
 func TestEvents(t *testing.T) {
+	s := newSpec(t, "counter", "1")
+	s.Settings.Snapshot.Every = 0 // so that there are no generations but those that are asked for
+	_, c := beginRunning(t, s)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	_, c := beginRunning(t, newSpec(t, "counter", "1"))
 	seen := make(chan uint64, 1000)
 	over := make(chan error, 1)
 	go func() {
@@ -410,44 +413,69 @@ func TestManyStreams(t *testing.T) {
 func TestAsksWhileItComputes(t *testing.T) {
 	_, c := beginRunning(t, newSpec(t, "spin"))
 	const asked = 200
-	var took []time.Duration
-	for range asked {
-		began := time.Now()
-		st, err := c.Status(context.Background())
-		if err != nil || st.Phase != PhaseRunning {
-			t.Fatalf("%v, %v", st.Phase, err)
+	for end := time.Now().Add(patience); ; {
+		var took []time.Duration
+		for range asked {
+			began := time.Now()
+			st, err := c.Status(context.Background())
+			if err != nil || st.Phase != PhaseRunning {
+				t.Fatalf("%v, %v", st.Phase, err)
+			}
+			took = append(took, time.Since(began))
 		}
-		took = append(took, time.Since(began))
-	}
-	slices.Sort(took)
-	t.Logf("median %v, p99 %v, most %v", took[asked/2], took[asked*99/100], took[asked-1])
-	if p99 := took[asked*99/100]; p99 > 2*time.Second { // of a machine with other things to do
-		t.Errorf("one of 100 answers takes %v", p99)
+		slices.Sort(took)
+		t.Logf("median %v, p99 %v, most %v", took[asked/2], took[asked*99/100], took[asked-1])
+		p99 := took[asked*99/100]
+		if p99 <= 2*time.Second {
+			return
+		}
+		if time.Now().After(end) { // a machine with other things to do has had time for them
+			t.Fatalf("one of 100 answers takes %v", p99)
+		}
 	}
 }
 
-// TestStarting wants a worker to answer while a program compiles, and to stop then without waiting for it.
+// TestStarting wants a worker to answer while a program compiles, and to stop then without waiting for it. When it has
+// compiled before it was asked for all that, another one is asked.
 func TestStarting(t *testing.T) {
+	for tries := 10; !askWhileItStarts(t); tries-- {
+		if tries == 0 {
+			t.Fatal("it was never asked while it started, or waits for the program in order to answer")
+		}
+	}
+}
+
+// askWhileItStarts reports whether a worker was starting when it was asked to stop, and all the time before.
+func askWhileItStarts(t *testing.T) bool {
+	t.Helper()
 	ctx := context.Background()
 	s := newSpec(t, "sqlite")
 	s.CacheDir = t.TempDir() + "/cache"
 	h := begin(t, s)
 	c := NewClient(s.Dir)
+	var st Status
 	await(t, "an answer", func() bool {
-		st, err := c.Status(ctx)
-		return err == nil && st.Phase == PhaseStarting && st.PID == h.PID()
+		var err error
+		st, err = c.Status(ctx)
+		return err == nil && st.PID == h.PID()
 	})
-	if _, err := c.Snapshot(ctx); !errors.Is(err, CodeStarting) {
+	if st.Phase != PhaseStarting {
+		return false
+	}
+	if _, err := c.Snapshot(ctx); err == nil {
+		return false
+	} else if !errors.Is(err, CodeStarting) {
 		t.Errorf("a snapshot: %v", err)
 	}
 	if err := c.Settings(ctx, s.Settings.Reloadable()); err != nil {
 		t.Errorf("settings: %v", err)
 	}
 	out, err := c.Suspend(ctx)
-	if err != nil || out.Kind != OutcomeSuspended || out.Generation != 0 {
+	if err != nil || out.Kind != OutcomeSuspended {
 		t.Errorf("suspend: %+v, %v", out, err)
 	}
 	if _, err := ends(t, h); err != nil {
 		t.Error(err)
 	}
+	return out.Generation == 0
 }
