@@ -169,7 +169,7 @@ func (c *chaos) start() {
 // until waits for something, but not for ever.
 func (c *chaos) until(what string, ok func(context.Context) bool) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	for !ok(ctx) {
 		select {
@@ -202,7 +202,7 @@ func (c *chaos) killWorker(name string) {
 
 // ask asks the daemon for something that can fail only because of the state that the process is in.
 func (c *chaos) ask(name, what string) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
 	var err error
 	switch what {
@@ -224,7 +224,7 @@ func (c *chaos) mark(name string) {
 		name = "counter-1"
 	}
 	log := c.log(name)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
 	if _, err := c.client.Snapshot(ctx, name); err != nil {
 		if !isState(err) {

@@ -17,7 +17,7 @@ import (
 // newDashboard starts a daemon with a dashboard and some programs.
 func newDashboard(t *testing.T, token string) (s *served, address string) {
 	address = freeAddress(t)
-	s = newServed(t, fmt.Sprintf("[dashboard]\naddress = %q\ntoken = %q\n[limits]\nconfine = false\n[snapshot]\nevery = \"300ms\"\n"+
+	s = newServed(t, fmt.Sprintf("[dashboard]\naddress = %q\ntoken = %q\n[limits]\nconfine = false\n[memsnap]\nmax_snapshots = 0\n[snapshot]\nevery = \"300ms\"\n"+
 		"[process.memory]\nargs = [\"0\", \"50\"]\n[process.kv]\nlisten = [\"tcp://%s\"]\n", address, token, freeAddress(t)))
 	s.start()
 	return s, address
@@ -47,7 +47,7 @@ func TestDashboard(t *testing.T) {
 	for _, name := range []string{"memory", "life", "kv"} {
 		s.dropExample(name)
 	}
-	s.until(2*time.Minute, 50*time.Millisecond, func(ctx context.Context) bool {
+	s.until(10*time.Minute, 50*time.Millisecond, func(ctx context.Context) bool {
 		list, err := s.client.Generations(ctx, "memory")
 		return err == nil && len(list) > 8 && s.ready(ctx) == 3
 	})

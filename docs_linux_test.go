@@ -3,8 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -169,18 +169,34 @@ func runShell(t *testing.T, dir, script string) string {
 		"XDG_CACHE_HOME="+serverCache(), "GOCACHE="+goes[1], "GOMODCACHE="+goes[2], "GOFLAGS=-mod=mod", "GO111MODULE=on",
 		// Debian's compilers before others, and perdure, which testscript has put there, before all.
 		"PATH="+strings.Join([]string{filepath.Dir(perdure), filepath.Join(goes[0], "bin"), "/usr/bin", "/bin", os.Getenv("PATH")}, ":"))
-	var out buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.WaitDelay = time.Second                           // what it has left in the background may have its output
+	// A pipe of our own, which is read to its end when all that was left in the background is ended.
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd.Stdout, cmd.Stderr = w, w
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that this is ended with it
 	err = cmd.Start()
+	w.Close()
+	var out buffer
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		_, _ = io.Copy(&out, r) // what is missing is missed
+	}()
 	if err == nil {
 		err = cmd.Wait()
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // nothing may be left
 	}
 	endWorkersIn(state)
 	(&server{t: t, dir: dir}).endKeeper()
-	if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
+	select {
+	case <-read:
+	case <-time.After(patience):
+		t.Errorf("somebody still has its output:\n%s", out.String())
+	}
+	if err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
 	return out.String()

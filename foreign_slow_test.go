@@ -73,7 +73,7 @@ func (m machine) leg(t *testing.T, lines int, args ...string) (printed string, o
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	stuck := time.AfterFunc(3*patience, func() { _ = cmd.Process.Kill() })
+	stuck := time.AfterFunc(5*patience, func() { _ = cmd.Process.Kill() })
 	defer stuck.Stop()
 	done := make(chan struct{})
 	go func() {

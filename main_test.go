@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -56,13 +57,15 @@ func TestScript(t *testing.T) {
 			"damage":      cmdDamage,
 			"hexfile":     cmdHexfile,
 			"until":       cmdUntil,
+			"later":       cmdLater,
+			"repeat":      cmdRepeat,
 			"killworker":  cmdKillworker,
 		},
 	})
 }
 
 // patience is how long a script waits for anything.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // workersKey is where a script's workers are among its values, by name.
 type workersKey struct{}
@@ -207,6 +210,37 @@ func cmdGenerations(ts *testscript.TestScript, neg bool, args []string) {
 	until(ts, fmt.Sprintf("%d generations", n), w, func() bool { return newest() >= before+n })
 }
 
+// cmdLater is "later NAME VARIABLE": waits until worker NAME has printed some more lines to stdout, and gives the variable
+// the last of them: what was printed after all that the script has waited for.
+func cmdLater(ts *testscript.TestScript, neg bool, args []string) {
+	w := workerOf(ts, neg, args, 2)
+	whole := func() []string { // what is behind the last line feed is no line yet
+		lines := strings.Split(w.stdout.String(), "\n")
+		return lines[:len(lines)-1]
+	}
+	last := len(whole()) + 10
+	until(ts, "more lines", w, func() bool { return len(whole()) > last })
+	ts.Setenv(args[1], whole()[last])
+}
+
+// cmdRepeat is "repeat NAME REGEXP COMMAND ARG...": gives the command again and again until worker NAME has printed the
+// expression, to stdout or stderr.
+func cmdRepeat(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: repeat NAME REGEXP COMMAND ARG...")
+	}
+	w := workerOf(ts, neg, args[:1], 1)
+	re, err := regexp.Compile("(?m)" + args[1])
+	ts.Check(err)
+	until(ts, args[1], w, func() bool {
+		if re.MatchString(w.stdout.String()) || re.MatchString(w.stderr.String()) {
+			return true
+		}
+		ts.Check(ts.Exec(args[2], args[3:]...))
+		return false
+	})
+}
+
 // cmdSignal is "signal NAME SIGNAL": sends it to worker NAME.
 func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 	w := workerOf(ts, neg, args, 2)
@@ -216,7 +250,9 @@ func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 	if !ok {
 		ts.Fatalf("unknown signal %s", args[1])
 	}
-	ts.Check(w.cmd.Process.Signal(sig))
+	if err := w.cmd.Process.Signal(sig); !errors.Is(err, os.ErrProcessDone) { // how it has ended is for ended
+		ts.Check(err)
+	}
 }
 
 // cmdEnded is "ended NAME STATUS": worker NAME ends, with this status, or when it was killed with

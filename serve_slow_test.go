@@ -60,7 +60,7 @@ func (s *served) start() {
 		"--modules", filepath.Join(s.dir, "modules"), "--cache", filepath.Join(s.dir, "cache"), "--socket", filepath.Join(s.dir, "s"))
 	s.cmd.Stdout, s.cmd.Stderr = io.Discard, io.Discard
 	s.must(s.cmd.Start())
-	s.until(time.Minute, 5*time.Millisecond, func(ctx context.Context) bool {
+	s.until(2*patience, 5*time.Millisecond, func(ctx context.Context) bool {
 		_, err := s.client.Info(ctx)
 		return err == nil
 	})
@@ -111,7 +111,7 @@ func TestServeFigures(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("PERDURE_MANY")); err == nil {
 		many = n
 	}
-	conf := "[limits]\nconfine = false\n"
+	conf := "[daemon]\nstop_timeout = \"5m\"\n[limits]\nconfine = false\n"
 	for i := range many {
 		conf += fmt.Sprintf("[process.idle%d]\nargs = [\"3600000\"]\n", i)
 	}
@@ -124,7 +124,7 @@ func TestServeFigures(t *testing.T) {
 		name := fmt.Sprintf("drop%d", i)
 		began := time.Now()
 		s.drop("counter", name)
-		s.until(time.Minute, 5*time.Millisecond, func(context.Context) bool {
+		s.until(2*patience, 5*time.Millisecond, func(context.Context) bool {
 			st, err := os.Stat(filepath.Join(s.dir, "state", "logs", name+".log"))
 			return err == nil && st.Size() > 0
 		})
@@ -152,7 +152,7 @@ func TestServeFigures(t *testing.T) {
 
 	// Answers, while a guest computes.
 	s.drop("spin", "spin")
-	s.until(time.Minute, 5*time.Millisecond, func(ctx context.Context) bool { return s.ready(ctx) == many+1 })
+	s.until(2*patience, 5*time.Millisecond, func(ctx context.Context) bool { return s.ready(ctx) == many+1 })
 	for what, ask := range map[string]func() error{
 		"ps":      func() error { _, err := s.client.List(t.Context()); return err },
 		"inspect": func() error { _, err := s.client.Inspect(t.Context(), "spin"); return err },
@@ -182,7 +182,7 @@ func TestServeFigures(t *testing.T) {
 	_ = s.cmd.Wait() // killed
 	began = time.Now()
 	s.start()
-	s.until(time.Minute, 5*time.Millisecond, func(ctx context.Context) bool {
+	s.until(2*patience, 5*time.Millisecond, func(ctx context.Context) bool {
 		list, err := s.client.List(ctx)
 		n := 0
 		for _, p := range list {

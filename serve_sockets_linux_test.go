@@ -39,7 +39,8 @@ func newServedServer(t *testing.T) *servedServer {
 		}
 	}
 	s.client = daemon.NewClient(filepath.Join(s.dir, "s"))
-	conf := fmt.Sprintf("[snapshot]\nevery = \"50ms\"\n[restart]\nbackoff = \"1ms\"\n[process.%s]\nlisten = [\"tcp://%s\"]\n", servedName, s.address)
+	// Every generation stays, however many are made before a test asks for it.
+	conf := fmt.Sprintf("[memsnap]\nmax_snapshots = 0\n[snapshot]\nevery = \"50ms\"\n[restart]\nbackoff = \"1ms\"\n[process.%s]\nlisten = [\"tcp://%s\"]\n", servedName, s.address)
 	must(os.WriteFile(filepath.Join(s.dir, "c.toml"), []byte(conf), 0o600))
 	must(os.MkdirAll(filepath.Join(s.dir, "state", "modules"), 0o700))
 	src, err := os.ReadFile(guestPath(t, servedName))

@@ -30,6 +30,7 @@ type signals struct {
 	stopping syscall.Signal   // the first that suspends; 0: none
 	since    time.Time        // when that came
 	saving   bool
+	again    bool // a generation was asked for while one was taken, which may be older than the wish
 }
 
 // watchSignals returns a context that ends when the process is to be suspended.
@@ -79,7 +80,11 @@ func (s *signals) handle(sig syscall.Signal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if sig == syscall.SIGUSR1 {
-		if s.process != nil && !s.saving && s.stopping == 0 {
+		switch {
+		case s.process == nil || s.stopping != 0:
+		case s.saving:
+			s.again = true
+		default:
 			s.saving = true
 			s.done.Add(1)
 			go s.save(s.process)
@@ -97,18 +102,21 @@ func (s *signals) handle(sig syscall.Signal) {
 	}
 }
 
-// save takes a generation now.
+// save takes a generation now, and another one when that is asked for meanwhile.
 func (s *signals) save(p *runtime.Process) {
 	defer s.done.Done()
-	info, err := p.Snapshot(s.ctx)
-	switch {
-	case errors.Is(err, runtime.ErrEnded) || s.ctx.Err() != nil:
-	case err != nil:
-		s.talk.warn("no snapshot: %v", err)
-	default:
-		s.talk.say("generation %d is durable", info.Number)
+	for again := true; again; {
+		info, err := p.Snapshot(s.ctx)
+		switch {
+		case errors.Is(err, runtime.ErrEnded) || s.ctx.Err() != nil:
+		case err != nil:
+			s.talk.warn("no snapshot: %v", err)
+		default:
+			s.talk.say("generation %d is durable", info.Number)
+		}
+		s.mu.Lock()
+		again, s.again = s.again && s.stopping == 0, false
+		s.saving = again
+		s.mu.Unlock()
 	}
-	s.mu.Lock()
-	s.saving = false
-	s.mu.Unlock()
 }

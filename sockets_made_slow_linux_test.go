@@ -171,9 +171,6 @@ func testDatagrams(t *testing.T, s *server, address string) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
 	b := make([]byte, 100)
 	say := func(text string) {
 		t.Helper()
@@ -181,6 +178,9 @@ func testDatagrams(t *testing.T, s *server, address string) {
 	}
 	hear := func(text string) {
 		t.Helper()
+		if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
 		n, err := c.Read(b)
 		if err != nil || string(b[:n]) != text {
 			t.Fatalf("got %q, %v, want %q\n%s", b[:n], err, text, end(s.stderr.String()))
