@@ -36,7 +36,7 @@ func keepsOpen() bool {
 
 func leaks(before int) int {
 	goroutines := 0
-	for range 100 { // those that are about to end have a second for it
+	for range 3000 { // those that are about to end have half a minute for it
 		if goroutines = runtime.NumGoroutine(); goroutines <= 1 && openFiles() <= before {
 			return 0
 		}

@@ -317,6 +317,9 @@ func TestTinyGo(t *testing.T) {
 
 // A Go guest is built once and found again.
 func TestBuildGo(t *testing.T) {
+	// Into a cache of its own: tests of other packages may build the same program meanwhile, and the last one wins.
+	t.Setenv("GOCACHE", command(t, Root(t), "go", "env", "GOCACHE"))
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	first := BuildGo(t, "counter")
 	before, err := os.Stat(first)
 	if err != nil {

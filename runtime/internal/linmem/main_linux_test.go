@@ -13,7 +13,7 @@ import (
 func TestMain(m *testing.M) {
 	files, goroutines := openFiles(), runtime.NumGoroutine()
 	code := m.Run()
-	deadline := time.Now().Add(2 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for runtime.NumGoroutine() > goroutines && time.Now().Before(deadline) {
 		runtime.Gosched() // ended, but not yet gone
 	}
