@@ -30,7 +30,7 @@ func newLasting(t *testing.T, s subject, args []string, stdin string, spec worke
 	p := l.place()
 	p.spec.KillAt = -1
 	w := p.launch()
-	status := w.wait(2 * time.Minute)
+	status := w.wait(5 * time.Minute) // code is compiled
 	if status != int(s.ExitCode) {
 		t.Fatalf("status %d\n%s", status, w.describe())
 	}
@@ -95,7 +95,7 @@ func (p *place) finish(what string) {
 	p.t.Helper()
 	p.spec.KillAt = 0
 	w := p.launch()
-	status := w.wait(2 * time.Minute)
+	status := w.wait(5 * time.Minute)
 	if status != int(p.s.ExitCode) {
 		p.t.Fatalf("%s: status %d\n%s", what, status, w.describe())
 	}
@@ -130,7 +130,7 @@ func (l *lasting) sweep(stride int) {
 			p := l.place()
 			p.spec.KillAt, p.spec.KillAfter = at, after
 			w := p.launch()
-			if status := w.wait(time.Minute); status != -1 {
+			if status := w.wait(2 * time.Minute); status != -1 {
 				if status == int(l.s.ExitCode) {
 					continue // it made fewer calls this time
 				}
@@ -177,11 +177,11 @@ func (l *lasting) killRandomly(kills int) {
 	done, lives := 0, 0
 	for done < kills {
 		w := p.launch()
-		if w.await(time.Minute, 1, "StartedEvent", "RestoredEvent") {
+		if w.await(2*time.Minute, 1, "StartedEvent", "RestoredEvent") {
 			time.Sleep(time.Duration(rnd.Int64N(int64(length))))
 		}
 		w.signal(syscall.SIGKILL)
-		status := w.wait(time.Minute)
+		status := w.wait(2 * time.Minute)
 		lives++
 		p.calm(w, fmt.Sprint("life ", lives))
 		switch status {

@@ -136,10 +136,9 @@ func TestOnRequest(t *testing.T) {
 // Requests that come while the program starts and ends get an answer.
 func TestSnapshotWhileEnding(t *testing.T) {
 	s := named(t, "primes")
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
 	made, ended := 0, 0
 	for i := range 20 {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		b := newBench(t, s, []string{"1", "/copy"})
 		done := make(chan error)
 		r, err := b.life(ctx, func(p *Process) {
@@ -163,6 +162,7 @@ func TestSnapshotWhileEnding(t *testing.T) {
 		if err := <-done; !errors.Is(err, ErrEnded) {
 			t.Fatalf("run %d: %v", i, err)
 		}
+		cancel()
 		ended++
 		if newest := verify(t, b.opt.Dir); newest != r.Generation {
 			t.Errorf("newest generation is %d, not %d", newest, r.Generation)

@@ -148,7 +148,7 @@ func newPiped(t testing.TB) *piped {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // of the whole test
 	c.cancel = cancel
 	go func() {
 		defer close(c.done)

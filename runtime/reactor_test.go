@@ -163,10 +163,12 @@ func suspendCalls(t *testing.T, rnd *rand.Rand) (inside, between int) {
 }
 
 // killedCalls kills the worker of a reactor at random moments, so many times, and looks after
-// each whether the state is one that calls have left.
+// each whether the state is one that calls have left. Where there is a journal it goes on until
+// one was replayed: a generation may have come after the last call each time.
 func killedCalls(t *testing.T, change func(*Options), kills int) {
+	const more = 8
 	rnd := seed(t)
-	calls := randomCalls(rnd, 15*kills, 14, 40)
+	calls := randomCalls(rnd, 15*(kills+more), 14, 40)
 	for i, c := range calls {
 		if strings.HasPrefix(c, "tell") || strings.HasPrefix(c, "mean") {
 			calls[i] = fmt.Sprintf("add %d", i) // each call changes the state
@@ -179,7 +181,7 @@ func killedCalls(t *testing.T, change func(*Options), kills int) {
 	durable := spec.Options.DurableCalls
 	at, most := 0, 0 // how many calls were certainly made, and at most
 	made, inside, generations, played := 0, 0, 0, 0
-	for range kills {
+	for k := 0; k < kills || spec.Options.Durability != "" && played == 0 && k < kills+more; k++ {
 		r, w, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)

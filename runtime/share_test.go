@@ -32,13 +32,16 @@ func shared(t *testing.T, s subject, rounds int) bool {
 		if share == 0 {
 			share = defaultShare
 		}
-		type commit struct{ took, at time.Duration }
+		type commit struct {
+			took        time.Duration
+			saved, told time.Time // told may be late
+		}
 		var commits []commit
 		began := time.Now()
 		b.opt.Events = func(e Event) {
 			if e, ok := e.(CommittedEvent); ok {
 				g := e.Generation
-				commits = append(commits, commit{g.Pause + g.Encode + g.Sync, time.Since(began)})
+				commits = append(commits, commit{g.Total(), g.Time.Add(g.Sync), time.Now()})
 			}
 		}
 		r, err := b.life(t.Context(), nil)
@@ -54,7 +57,7 @@ func shared(t *testing.T, s subject, rounds int) bool {
 			}
 			// After a snapshot that took so long, the next waits so much longer.
 			last := commits[i-1]
-			if gap, want := c.at-c.took-last.at, time.Duration(float64(last.took)*(1/share-1)*0.95); gap < want {
+			if gap, want := c.told.Sub(last.saved)-c.took, time.Duration(float64(last.took)*(1/share-1)*0.95); gap < want {
 				t.Errorf("share %.2f: %v between snapshots after one that took %v, want %v", share, gap, last.took, want)
 			}
 		}

@@ -107,7 +107,7 @@ func disturbed(t *testing.T, s subject, d *director) (*outcome, int) {
 	t.Helper()
 	b := newBench(t, s, s.Args)
 	b.opt.hooks.poll = d.poll
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
 	d.next()
 	var last uint64

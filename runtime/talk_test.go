@@ -102,6 +102,28 @@ func (c *talk) snapshot() {
 	}
 }
 
+// pends waits until the guest waits in a function of WASI.
+func (c *talk) pends(function string) {
+	c.t.Helper()
+	for late := time.Now().Add(time.Minute); ; {
+		c.snapshot()
+		saved, err := OpenSaved(c.spec.Options.Dir)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		bt, err := saved.Backtrace(c.t.Context(), 0)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		if bt.Pending != nil && bt.Pending.Function == function {
+			return
+		}
+		if time.Now().After(late) {
+			c.t.Fatalf("it does not wait in %s but in %+v\n%s", function, bt.Pending, c.describe())
+		}
+	}
+}
+
 // again ends this life and begins the next one, which goes on from this moment. Between
 // the two it calls meanwhile.
 func (c *talk) again(s syscall.Signal, meanwhile func()) {
