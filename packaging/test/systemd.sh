@@ -154,17 +154,11 @@ same_worker() {
 
 # no_process wants nothing to be left but the keeper, which holds connections over a stop.
 no_process() {
-	if inside pgrep -u perdure --list-full | grep -v 'perdure keeper '; then
-		echo 'processes are left' >&2
-		return 1
-	fi
+	within 60 '! inside pgrep -u perdure --list-full | grep -v "perdure keeper "' 'no process is left'
 }
 
 no_keeper() {
-	if inside pgrep -u perdure --list-full; then
-		echo 'the keeper is left' >&2
-		return 1
-	fi
+	within 60 '! inside pgrep -u perdure --list-full' 'the keeper is gone'
 }
 
 # talk opens a connection to the server and keeps it busy: each line has to come back. The client ends with the first one
@@ -318,12 +312,12 @@ inside systemctl stop perdure.socket perdure.service
 no_process
 before=$(count)
 inside mkdir -p /etc/systemd/system/perdure.service.d
-printf '[Service]\nWatchdogSec=4\n' >"$root/etc/systemd/system/perdure.service.d/watchdog.conf"
+printf '[Service]\nWatchdogSec=10\n' >"$root/etc/systemd/system/perdure.service.d/watchdog.conf"
 inside sed -i 's/^metrics_listen = .*/metrics_listen = "127.0.0.1:9464"/' /etc/perdure/perdure.toml
 inside systemctl daemon-reload
 inside systemctl start perdure.service
 within 60 'asked /readyz | grep -q "^HTTP/1.0 200"' 'ready'
-asked /metrics | grep -q '^perdure_process_generation{process="counter"} [1-9]'
+within 60 'asked /metrics | grep "^perdure_process_generation{process=\"counter\"} [1-9]" >/dev/null' 'the metrics have the counter'
 goes_on "$before"
 [ "$(worker)" != "$pid" ]
 talks
