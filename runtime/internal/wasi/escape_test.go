@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -205,10 +206,11 @@ func TestEscapeRace(t *testing.T) {
 		}
 		g.closeLater(outside)
 		var stop atomic.Bool
-		done := make(chan int)
+		var swaps atomic.Int64
+		done := make(chan struct{})
 		go func() {
-			n := 0
-			for ; !stop.Load(); n++ {
+			defer close(done)
+			for ; !stop.Load(); swaps.Add(1) {
 				// The link and the directory change places, in one step.
 				_ = unix.Renameat2(root, "evil", root, "real/sub", unix.RENAME_EXCHANGE)
 				_ = unix.Renameat2(root, "evil", root, "real", unix.RENAME_EXCHANGE)
@@ -216,10 +218,9 @@ func TestEscapeRace(t *testing.T) {
 				_ = unix.Renameat(root, "deep/a/b", outside, "moved")
 				_ = unix.Renameat(outside, "moved", root, "deep/a/b")
 			}
-			done <- n
 		}()
-		opened := 0
-		for i := range 8000 {
+		opened, limit := 0, time.Now().Add(patience)
+		for i := 0; i < 8000 || (swaps.Load() < 100 || opened == 0) && time.Now().Before(limit); i++ {
 			path := []string{"real/sub/secret", "real/secret", "evil/secret", "evil/sub/secret", "deep/a/b/c/../../../secret",
 				"deep/a/b/../../../../secret", "deep/a/b/c/../../../../real/secret"}[i%7]
 			var fd uint32
@@ -239,7 +240,8 @@ func TestEscapeRace(t *testing.T) {
 			}
 		}
 		stop.Store(true)
-		if n := <-done; n < 100 || opened == 0 {
+		<-done
+		if n := swaps.Load(); n < 100 || opened == 0 {
 			t.Errorf("%d swaps, %d opened: that was no race", n, opened)
 		}
 	})

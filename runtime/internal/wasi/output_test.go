@@ -232,6 +232,7 @@ func TestOutputPoll(t *testing.T) {
 	if got := poll([]any{writeSub(1), readSub(0)}); len(got) != 1 || got[0].sub != 0 || time.Since(began) < s.wait {
 		t.Errorf("events %v after %v", got, time.Since(began))
 	}
+	s.wait = time.Hour // from now on only the pipe can be ready
 	g.want(EAGAIN, "fd_write", 1, ciov{"x"}, &n)
 	if _, err := pipeEnds[w].WriteString("in"); err != nil {
 		t.Fatal(err)

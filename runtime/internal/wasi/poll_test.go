@@ -95,14 +95,14 @@ func TestPollClocks(t *testing.T) {
 	for _, id := range []Clock{ClockMonotonic, ClockRealtime} {
 		start := time.Now()
 		g.wantEvents("[{1 ESUCCESS 0 0 0}]", hour, clockSub{id: id, timeout: 30 * time.Millisecond})
-		if d := time.Since(start); d < 30*time.Millisecond || d > 10*time.Second {
+		if d := time.Since(start); d < 30*time.Millisecond || d > patience {
 			t.Errorf("clock %d: slept %v", id, d)
 		}
+		start = time.Now()
 		var now uint64
 		g.must("clock_time_get", uint32(id), 0, &now)
-		start = time.Now()
 		g.wantEvents("[{0 ESUCCESS 0 0 0}]", clockSub{id: id, at: now + 30e6, flags: subclockAbstime})
-		if d := time.Since(start); d < 20*time.Millisecond || d > 10*time.Second {
+		if d := time.Since(start); d < 20*time.Millisecond || d > patience {
 			t.Errorf("clock %d: slept %v until a time", id, d)
 		}
 		// A time that is past, and no time at all.

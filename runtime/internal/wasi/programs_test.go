@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,7 +26,7 @@ import (
 // programs these tests run.
 func wazeroDir(t *testing.T) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/tetratelabs/wazero").Output()
 	if err != nil {
@@ -36,9 +37,10 @@ func wazeroDir(t *testing.T) string {
 
 // guestRun is a program to run with plain wazero and this package's functions.
 type guestRun struct {
-	wasm  []byte
-	cfg   Config
-	stdin string
+	wasm   []byte
+	cfg    Config
+	stdin  string
+	kernel func(*System) Kernel // what takes the place of the system; nil if nothing does
 }
 
 // run runs the program and returns its output and exit code.
@@ -61,7 +63,7 @@ func (g guestRun) run(t *testing.T) (stdout, stderr string, code uint32) {
 	if g.cfg.Stdio == nil {
 		g.cfg.Stdio = &[3]Handle{Handle(in.Fd()), Handle(out.Fd()), Handle(errs.Fd())}
 	}
-	code = runGuest(t, g.wasm, g.cfg)
+	code = g.runToEnd(t)
 	read := func(f *os.File) string {
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
 			t.Fatal(err)
@@ -75,27 +77,31 @@ func (g guestRun) run(t *testing.T) (stdout, stderr string, code uint32) {
 	return read(out), read(errs), code
 }
 
-// runGuest runs a command module to its end and returns its exit code.
-func runGuest(t *testing.T, wasm []byte, cfg Config) uint32 {
+// runToEnd runs the program and returns its exit code.
+func (g guestRun) runToEnd(t *testing.T) uint32 {
 	t.Helper()
-	k, err := OS()
+	system, err := OS()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer k.Release()
-	h, err := New(cfg, k)
+	defer system.Release()
+	k := Kernel(system)
+	if g.kernel != nil {
+		k = g.kernel(system)
+	}
+	h, err := New(g.cfg, k)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer h.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*patience) // in the interpreter
 	defer cancel()
 	r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter().WithCloseOnContextDone(true))
 	defer r.Close(ctx)
 	if err := register(ctx, r, h); err != nil {
 		t.Fatal(err)
 	}
-	_, err = r.InstantiateWithConfig(ctx, wasm, wazero.NewModuleConfig().WithStartFunctions("_start"))
+	_, err = r.InstantiateWithConfig(ctx, g.wasm, wazero.NewModuleConfig().WithStartFunctions("_start"))
 	var exit *sys.ExitError
 	switch {
 	case err == nil:
@@ -252,7 +258,7 @@ func TestSocketPrograms(t *testing.T) {
 			g.cfg = Config{Args: []string{"wasi", "sock"}, Listeners: []Listener{{"unix", address}}}
 			sent := make(chan error, 1)
 			go func() {
-				for range 1000 {
+				for limit := time.Now().Add(patience); time.Now().Before(limit); {
 					c, err := net.Dial("unix", address)
 					if err != nil {
 						time.Sleep(10 * time.Millisecond)
@@ -275,10 +281,24 @@ func TestSocketPrograms(t *testing.T) {
 	}
 }
 
-// feedFifo waits for a reader of a named pipe, lets it find nothing for a while,
-// and then writes.
-func feedFifo(path, text string) error {
-	for range 5000 {
+// missCounter is a Kernel that counts how often it is asked without waiting, and nothing is ready.
+type missCounter struct {
+	Kernel
+	n *atomic.Int64
+}
+
+func (k missCounter) Poll(fds []PollFD, deadline int64) (int, Errno) {
+	n, errno := k.Kernel.Poll(fds, deadline)
+	if n == 0 && deadline == 0 {
+		k.n.Add(1)
+	}
+	return n, errno
+}
+
+// feedFifo waits for a reader of a named pipe, lets it find nothing twice, and then
+// writes.
+func feedFifo(path, text string, misses *atomic.Int64) error {
+	for limit := time.Now().Add(patience); time.Now().Before(limit); {
 		fd, err := unix.Open(path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		if err == unix.ENXIO {
 			time.Sleep(10 * time.Millisecond)
@@ -287,7 +307,9 @@ func feedFifo(path, text string) error {
 		if err != nil {
 			return err
 		}
-		time.Sleep(250 * time.Millisecond)
+		for enough := misses.Load() + 2; misses.Load() < enough && time.Now().Before(limit); {
+			time.Sleep(10 * time.Millisecond)
+		}
 		_, err = unix.Write(fd, []byte(text))
 		return errors.Join(err, unix.Close(fd))
 	}
@@ -305,8 +327,10 @@ func TestNonblockPrograms(t *testing.T) {
 				t.Fatal(err)
 			}
 			wrote := make(chan error, 1)
-			go func() { wrote <- feedFifo(path, "wazero\x00") }()
+			var misses atomic.Int64
+			go func() { wrote <- feedFifo(path, "wazero\x00", &misses) }()
 			g := guestRun{wasm: readWasm(t, testdata, compiler, "wasi.wasm")}
+			g.kernel = func(s *System) Kernel { return missCounter{s, &misses} }
 			g.cfg = Config{Args: []string{"wasi", "nonblock", "fifo"}, Preopens: []Preopen{{Host: dir, Guest: "/"}}}
 			out, errs, code := g.run(t)
 			if err := <-wrote; err != nil {

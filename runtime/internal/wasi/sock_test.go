@@ -3,6 +3,7 @@ package wasi
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,7 +19,7 @@ const listenerFD = rootFD + 1
 // newServer returns a guest with a listener on a free port, and the address.
 func newServer(t *testing.T) (*guest, string) {
 	t.Helper()
-	g := newGuest(t, func(c *Config) { c.Listeners = []Listener{{"tcp", "127.0.0.1:0"}} })
+	g := newGuest(t, func(c *Config) { c.Listeners = []Listener{{"tcp", loopback + ":0"}} })
 	return g, g.address(listenerFD)
 }
 
@@ -30,7 +31,7 @@ func (g *guest) address(fd uint32) string {
 	}
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:
-		return fmt.Sprintf("127.0.0.1:%d", sa.Port)
+		return fmt.Sprintf("%v:%d", netip.AddrFrom4(sa.Addr), sa.Port)
 	case *unix.SockaddrInet6:
 		return fmt.Sprintf("[::1]:%d", sa.Port)
 	}
@@ -40,12 +41,12 @@ func (g *guest) address(fd uint32) string {
 
 func dial(t *testing.T, network, address string) net.Conn {
 	t.Helper()
-	c, err := net.DialTimeout(network, address, 10*time.Second)
+	c, err := net.DialTimeout(network, address, patience)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	return c
