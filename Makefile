@@ -63,14 +63,18 @@ tidy: ## go.mod and go.sum are as "go mod tidy" would leave them
 	$(GO) mod tidy -diff
 	$(GO) mod verify
 
-# Sweeps over a file system in memory, one call behind the other, which take half of the time under the race detector.
+# Tests in which nothing runs beside anything else and which take most of the time under the race detector: sweeps over
+# a file system in memory, one call behind the other, and modules with much work for one worker.
 SEQUENTIAL  := TestWhatIsLeftOfPurgedGenerationsIsMoved|TestACrashAtAnyCallOfAPurge|TestPurgeFreesExactlyWhatNobodyNeeds|$\
-	TestDamageAndThenAPurge|TestAPurgeThatFailsAtAnyCall|TestARepairThatFailsOrCrashesAtAnyCall|TestCopiesAreBounded
+	TestDamageAndThenAPurge|TestAPurgeThatFailsAtAnyCall|TestARepairThatFailsOrCrashesAtAnyCall|TestCopiesAreBounded|$\
+	TestHostileModules
 
-# All but those and the specification's tests, in which nothing runs beside anything else.
+# Packages of which the same is true.
+ONE_BY_ONE  := /(spectest|wasm|guests)$$
+
 .PHONY: race
 race: ## the fast tests under the race detector (needs a C compiler)
-	CGO_ENABLED=1 $(GO) test -race -timeout 30m -skip '^($(SEQUENTIAL))$$' $$($(GO) list ./... | grep -v /spectest)
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m -skip '^($(SEQUENTIAL))$$' $$($(GO) list ./... | grep -vE '$(ONE_BY_ONE)')
 
 .PHONY: clean-tree
 clean-tree: ## nothing unstaged, nothing untracked
