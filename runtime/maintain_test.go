@@ -171,11 +171,7 @@ func untilItPrints(t *testing.T, b *bench) *Saved {
 	if err != nil || !r.Suspended || size() == before {
 		t.Fatalf("a life from %d to %d bytes of output: got %+v, %v; want it suspended when it has printed more", before, size(), r, err)
 	}
-	saved, err := OpenSaved(b.opt.Dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return saved
+	return onDisk(t, b)
 }
 
 // TestRollback wants a process to go on from a generation of each of its lives, to the same end, and the others to stay.
@@ -208,11 +204,7 @@ func TestRollback(t *testing.T) {
 			t.Errorf("from %d, with %d of %d bytes printed: %s", newest[i], printed[i], len(want), firstDifference(got, want[printed[i]:]))
 		}
 	}
-	saved, err := OpenSaved(b.opt.Dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	now, err := saved.Generations()
+	now, err := onDisk(t, b).Generations()
 	if err != nil || len(now) < len(infos)+6 {
 		t.Errorf("there were %d generations, there are %d, %v", len(infos), len(now), err)
 	}
